@@ -1,0 +1,54 @@
+"""Loopback Lab: a packet-level laboratory for the loopback interface. The public names, loaded when first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lab.checkup import Report as Report
+    from lab.checkup import doctor as doctor
+    from lab.conditions import Condition as Condition
+    from lab.errors import Interrupted as Interrupted
+    from lab.errors import LabError as LabError
+    from lab.errors import StreamError as StreamError
+    from lab.errors import StudyError as StudyError
+    from lab.errors import Unavailable as Unavailable
+    from lab.errors import UsageError as UsageError
+    from lab.experiment import Experiment as Experiment
+    from lab.experiment import compare as compare
+    from lab.probes import Stream as Stream
+    from lab.single import rtt as rtt
+    from lab.studies import Study as Study
+    from lab.world import World as World
+
+_HOME = {
+    "Condition": "conditions",
+    "Experiment": "experiment",
+    "Interrupted": "errors",
+    "LabError": "errors",
+    "Report": "checkup",
+    "Stream": "probes",
+    "StreamError": "errors",
+    "Study": "studies",
+    "StudyError": "errors",
+    "Unavailable": "errors",
+    "UsageError": "errors",
+    "World": "world",
+    "compare": "experiment",
+    "doctor": "checkup",
+    "rtt": "single",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lab' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(f"lab.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,192 @@
+"""``lab doctor``: what this machine can measure, what each missing piece costs, and how to mend it.
+
+Each check makes an actual attempt and reports what the kernel answered. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lab import native
+from lab.errors import Unavailable, errno_name
+from lab.host import clocksource
+from lab.world import World
+
+__all__ = ["Item", "Report", "doctor"]
+
+_SLOW_CLOCK_NS = 200
+
+
+@dataclass(frozen=True)
+class Item:
+    """One finding. status: ok, partial (something costs), missing, denied or crashed. ``fix`` is empty if ok."""
+
+    id: str
+    status: str
+    evidence: str
+    fix: str = ""
+    cost: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All findings. ``ok`` if none is missing, denied or crashed."""
+
+    items: tuple[Item, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything can be measured, at some cost perhaps."""
+        return all(item.status in ("ok", "partial") for item in self.items)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON document, format 1."""
+        return {"format": 1, "items": [asdict(item) for item in self.items], "ok": self.ok}
+
+    def __str__(self) -> str:
+        lines = []
+        for item in self.items:
+            lines.append(f"{item.status:8} {item.id:13} {item.evidence}")
+            lines += [f"{'':22} {label}: {text}" for label, text in (("costs", item.cost), ("mend", item.fix)) if text]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def doctor() -> Report:
+    """Checks the package, namespaces, links, raw sockets, IPv6, CPUs and the clock of this machine."""
+    checks: tuple[Callable[[], Iterator[Item]], ...] = (
+        _package,
+        _private_world,
+        _host_lo,
+        _ping_on_host,
+        _cpus,
+        _clock,
+    )
+    return Report(tuple(item for check in checks for item in _guarded(check)))
+
+
+def _guarded(check: Callable[[], Iterator[Item]]) -> Iterator[Item]:
+    """A check that fails in a way nobody thought of is a finding too, not the end of all others."""
+    try:
+        yield from check()
+    except Exception as error:
+        name = check.__name__.removeprefix("_").replace("_", "-")
+        yield Item(name, "crashed", f"{type(error).__name__}: {error}", "Report it, with this line")
+
+
+def _package() -> Iterator[Item]:
+    """Another distribution that imports as ``lab``."""
+    others = [
+        name for name in importlib.metadata.packages_distributions().get("lab", []) if name.lower() != "loopback-lab"
+    ]
+    version = importlib.metadata.version("loopback-lab")
+    if not others:
+        yield Item("package", "ok", f"loopback-lab {version} is the only package that imports as lab")
+        return
+    yield Item(
+        "package",
+        "partial",
+        f"{', '.join(others)} imports as lab too",
+        f"pip uninstall {others[0]}, or install loopback-lab in an environment of its own",
+        "which of the two import lab finds depends on the order of installation",
+    )
+
+
+def _private_world() -> Iterator[Item]:
+    try:
+        world = World(["lo", "veth"])
+    except Unavailable as error:
+        status = "denied" if error.errno in (errno.EPERM, errno.EACCES, errno.ENOSPC) else "missing"
+        cost = "no link but this machine's own lo, and ICMP only with rights on the host"
+        yield Item("namespaces", status, error.reason, error.fix, cost)
+        return
+    with world:
+        yield Item("namespaces", "ok", f"made a private network ({world.rights})")
+        for name in ("lo", "veth"):
+            yield _link(world, name)
+        for family in (4, 6):
+            yield _raw_socket(world, family)
+
+
+def _link(world: World, name: str) -> Item:
+    for skip in world.skipped:
+        if skip.link == name:
+            return Item(f"link-{name}", "missing", skip.reason, skip.fix, f"no rows for {name}")
+    link = world.links[name]
+    if link.missing:
+        reason = "; ".join(f"no IPv{family}: {errno_name(number)}" for family, number in link.missing.items())
+        return Item(f"link-{name}", "partial", reason, "Switch IPv6 on", f"no IPv6 rows for {name}")
+    return Item(f"link-{name}", "ok", f"crosses {link.crosses}; MTU {link.mtu:,}")
+
+
+def _raw_socket(world: World, family: int) -> Item:
+    protocol = socket.IPPROTO_ICMP if family == 4 else socket.IPPROTO_ICMPV6
+    try:
+        with world.socket(_family(family), socket.SOCK_RAW, protocol):
+            return Item(f"icmp-ipv{family}", "ok", "opened a raw socket in the private network")
+    except Unavailable as error:
+        return Item(f"icmp-ipv{family}", "denied", error.reason, "Run as root", f"no IPv{family} icmp")
+
+
+def _family(family: int) -> socket.AddressFamily:
+    return socket.AF_INET if family == 4 else socket.AF_INET6
+
+
+def _host_lo() -> Iterator[Item]:
+    """Whether the machine's own lo has its addresses."""
+    for family, address in ((4, "127.0.0.1"), (6, "::1")):
+        name = f"host-ipv{family}"
+        try:
+            with socket.socket(_family(family), socket.SOCK_DGRAM) as end:
+                end.bind((address, 0))
+        except OSError as error:
+            fix = (
+                "sysctl -w net.ipv6.conf.lo.disable_ipv6=0 (and no ipv6.disable=1 at boot)"
+                if family == 6
+                else "ip link set lo up; ip address add 127.0.0.1/8 dev lo"
+            )
+            evidence = f"bind to {address}: {errno_name(error.errno or 0)}"
+            yield Item(name, "missing", evidence, fix, f"no IPv{family} with --world host, perhaps none at all")
+        else:
+            yield Item(name, "ok", f"this machine's own lo has {address}")
+
+
+def _ping_on_host() -> Iterator[Item]:
+    """ICMP on the host needs rights; a private world does not."""
+    tried = {}
+    for name, kind in (("raw socket", socket.SOCK_RAW), ("ping socket", socket.SOCK_DGRAM)):
+        try:
+            with socket.socket(socket.AF_INET, kind, socket.IPPROTO_ICMP):
+                yield Item("host-icmp", "ok", f"this machine's own network gives us a {name}")
+                return
+        except OSError as error:
+            tried[name] = errno_name(error.errno or 0)
+    evidence = "; ".join(f"{name}: {why}" for name, why in tried.items())
+    fix = f"sysctl -w net.ipv4.ping_group_range='{os.getgid()} {os.getgid()}', or run as root"
+    yield Item("host-icmp", "partial", evidence, fix, "no icmp with --world host; a private world has it")
+
+
+def _cpus() -> Iterator[Item]:
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) > 1:
+        yield Item("cpus", "ok", f"{len(allowed)} of {os.cpu_count()} CPUs may be used")
+        return
+    fix = "Allow more: taskset, the container's cpuset, or a larger machine"
+    yield Item("cpus", "partial", f"only CPU {allowed[0]} may be used", fix, "no placement cross-cpu")
+
+
+def _clock() -> Iterator[Item]:
+    read_ns, step_ns = native.clock_cost()
+    evidence = f"CLOCK_MONOTONIC from {clocksource()}: {read_ns:.0f} ns a read, steps of {step_ns} ns"
+    if read_ns <= _SLOW_CLOCK_NS:
+        yield Item("clock", "ok", evidence)
+        return
+    fix = "Look at /sys/devices/system/clocksource/clocksource0 for a faster one (tsc, kvm-clock, arch_sys_counter)"
+    yield Item("clock", "partial", evidence, fix, "every stamp costs a system call, which the figures include")

@@ -1,0 +1,282 @@
+"""The commands: parse, call, print.
+
+Standard output holds the result (with ``--json`` one document and nothing else); progress, warnings and errors go to
+standard error. Exit 0: did what was asked; 1: could not; 2: bad usage; 130: interrupted. Options, defaults and help
+come from ``Condition`` and ``Experiment``, which the Python functions share.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from lab.conditions import FAMILIES, LINKS, PROBES, Condition
+from lab.errors import LabError, UsageError
+
+if TYPE_CHECKING:
+    from lab.progress import Progress
+    from lab.summaries import Summary
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="lab",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Loopback Lab: how long does a packet take to come back, on lo and on other links?",
+)
+
+
+# ---- options that several commands share ----
+
+
+def _of(name: str, *flags: str, metavar: str | None = None) -> Any:
+    """An option of ``Condition``, with its help."""
+    return typer.Option(*flags, help=Condition.help(name), metavar=metavar)
+
+
+Size = Annotated[int, _of("size", "-s", "--size")]
+Wait = Annotated[str, _of("wait", "--wait", metavar="MODE")]
+Placement = Annotated[str, _of("placement", "--placement", metavar="PLACEMENT")]
+Timeout = Annotated[str, typer.Option("-W", "--timeout", help=Condition.help("timeout_ns"), metavar="DUR")]
+Count = Annotated[int, typer.Option("-c", "--count", help="probes in a stream")]
+Warmup = Annotated[int, typer.Option("--warmup", help="probes that are sent first and not recorded")]
+World = Annotated[
+    str | None,
+    typer.Option(
+        "--world",
+        metavar="new|host",
+        help="whose network: a private one (new), or this machine's own lo (host); default: new, else host",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")]
+Seed = Annotated[int | None, typer.Option("--seed", help="of the order of runs; default: drawn now, and kept")]
+StudyPath = Annotated[Path | None, typer.Argument(metavar="[STUDY]", help="its folder; default: the newest")]
+
+
+def _list(text: str, what: str, known: tuple[T, ...], convert: Callable[[str], Any] = str) -> tuple[T, ...]:
+    """``"4,6"`` → (4, 6); "all" is all that is known."""
+    if text == "all":
+        return known
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    try:
+        return tuple(convert(name) for name in names)
+    except ValueError:
+        raise UsageError(f"unknown {what} {text!r}: choose from {', '.join(map(str, known))}") from None
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, ensure_ascii=False))
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+# ---- commands ----
+
+
+@app.command(epilog="Example: lab rtt veth --probe udp -6 --count 10000")
+def rtt(
+    target: Annotated[str, typer.Argument(help=f"a link ({', '.join(LINKS)}), or an address such as 127.50.50.50")],
+    probe: Annotated[str, _of("probe", "--probe", metavar="KIND")] = Condition.probe,
+    ipv4: Annotated[bool, typer.Option("-4", help="IPv4 (default)")] = False,
+    ipv6: Annotated[bool, typer.Option("-6", help="IPv6")] = False,
+    count: Count = 1000,
+    size: Size = Condition.size,
+    timeout: Timeout = "1s",
+    warmup: Warmup = 100,
+    wait: Wait = Condition.wait,
+    placement: Placement = Condition.placement,
+    world: World = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="STUDY", help="keep it as a study")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send one stream of probes: summary and histogram."""
+    from lab.single import rtt
+
+    if ipv4 and ipv6:
+        raise UsageError("-4 and -6 together: give one")
+    stream = rtt(
+        target,
+        probe=probe,
+        family=6 if ipv6 else 4 if ipv4 else None,
+        count=count,
+        size=size,
+        timeout=timeout,
+        warmup=warmup,
+        wait=wait,
+        placement=placement,
+        world=world,
+        output=output,
+    )
+    if as_json:
+        for warning in stream.warnings:
+            _note(f"lab: warning: {warning}")
+        _print_json(stream.to_json())
+    else:
+        print(stream)
+    if stream.interrupted:
+        raise typer.Exit(130)
+    if not stream.received:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: lab compare --links lo,veth --probes udp,tcp --wait spin --placement cross-cpu")
+def compare(
+    links: Annotated[str, typer.Option("--links", metavar="A,B,…", help=f"all, or of {', '.join(LINKS)}")] = "all",
+    probes: Annotated[str, typer.Option("--probes", metavar="A,B,…", help=f"all, or of {', '.join(PROBES)}")] = "all",
+    families: Annotated[str, typer.Option("--families", metavar="4,6", help="IPv4, IPv6, or both")] = "4,6",
+    rounds: Annotated[int, typer.Option("--rounds", help="runs of each condition, after one that is discarded")] = 10,
+    count: Count = 1000,
+    size: Size = Condition.size,
+    timeout: Timeout = "1s",
+    warmup: Warmup = 100,
+    wait: Wait = Condition.wait,
+    placement: Placement = Condition.placement,
+    seed: Seed = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", metavar="DUR", help="begin no new round after this long")
+    ] = None,
+    world: World = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="STUDY", help="default: studies/<UTC time>")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure links side by side: table, figures, a study on disk.
+
+    Every round sends one stream of each condition, in random order; a first round is discarded.
+    """
+    from lab.experiment import compare
+
+    with _progress_bar() as progress:
+        study = compare(
+            links=_list(links, "link", LINKS),
+            probes=_list(probes, "probe", PROBES),
+            families=_list(families, "family", FAMILIES, int),
+            rounds=rounds,
+            count=count,
+            size=size,
+            timeout=timeout,
+            warmup=warmup,
+            wait=wait,
+            placement=placement,
+            seed=seed,
+            budget=budget,
+            world=world,
+            output=output,
+            progress=progress,
+        )
+    figures = study.save_figures()
+    _show(study.summary(), as_json)
+    if not as_json:
+        for figure in figures:
+            print(f"figure: {figure}")
+
+
+@app.command(epilog="Example: lab show studies/20260101T120000Z --json")
+def show(study: StudyPath = None, as_json: Json = False) -> None:
+    """Print a study's table again."""
+    from lab.studies import Study
+
+    _show(Study.load(study).summary(), as_json)
+
+
+@app.command(epilog="Example: lab plot --kind ccdf -o tails.png")
+def plot(
+    study: StudyPath = None,
+    kind: Annotated[str, typer.Option("--kind", metavar="ecdf|ccdf", help="which figure")] = "ecdf",
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="default: KIND.png")] = None,
+) -> None:
+    """Draw a study as a figure.
+
+    ecdf: which fraction of the round trips took no longer than x. ccdf: which took longer, to show the tail.
+    """
+    from lab.figures import save
+    from lab.studies import Study
+
+    path = output or Path(f"{kind}.png")
+    save(Study.load(study).plot(kind), path)
+    print(path)
+
+
+@app.command(epilog="Example: lab doctor --json")
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine can measure, and how to mend the rest."""
+    from lab.checkup import doctor
+
+    report = doctor()
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        print(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+# ---- printing ----
+
+
+def _show(summary: Summary, as_json: bool) -> None:
+    if as_json:
+        for note in summary.notes():
+            _note(f"lab: {note}")
+        _print_json(summary.to_json())
+        return
+    from lab.terminal import print_summary
+
+    print_summary(summary)
+
+
+class _progress_bar:  # noqa: N801 - used like a function
+    """A bar on standard error while a terminal is there to see it."""
+
+    def __enter__(self) -> Progress:
+        from lab.terminal import ProgressBar
+
+        self._bar = ProgressBar()
+        return self._bar
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
+# ---- errors and exit codes ----
+
+
+def _fail(text: str, code: int) -> int:
+    _note(f"lab: error: {' '.join(text.split())}")
+    return code
+
+
+#: The parser's own error, which typer does not name in public.
+_ParserError: Any = typer.BadParameter.__base__
+
+
+def main() -> None:
+    """The command ``lab``: runs one command and exits with its code."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], prog_name="lab", standalone_mode=False) or 0
+    except _ParserError as error:
+        command = error.ctx.command_path if error.ctx else "lab"
+        code = _fail(f"{error.format_message().rstrip('.')}; see {command} --help", 2)
+    except LabError as error:
+        code = _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("interrupted", 130)
+    except BrokenPipeError:
+        code = 1  # whoever read our output has gone
+        sys.stderr.close()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

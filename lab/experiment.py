@@ -1,0 +1,277 @@
+"""Experiments: expand into conditions, interleave in rounds, run, and keep as a study.
+
+A round sends one stream of each condition, in an order drawn from the seed, so that whatever drifts on the machine
+meets all conditions alike. The first round warms caches and clocks and is discarded; it also tells how long the rest
+will take, and which conditions cannot be measured here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lab.conditions import FAMILIES, LINKS, PLACEMENTS, PROBES, WAITS, Condition, check_count, pick
+from lab.errors import Interrupted, StreamError, Unavailable, UsageError
+from lab.probes import DEFAULT_WARMUP, Stream, choose_cpus, send_stream
+from lab.progress import Progress, Step, default_progress
+from lab.single import closing, run_info, study_document
+from lab.studies import Study
+from lab.units import duration
+from lab.world import Place, Skipped, open_endpoints, open_world
+
+__all__ = ["Experiment", "compare"]
+
+MAX_ROUNDS = 10_000
+#: Unanswered probes in a row after which a condition of the discarded round counts as one that cannot be measured.
+_PATIENCE = 5
+#: A guess of what a run costs, until the first round has been timed: opening and writing, and each probe.
+_RUN_S = 0.03
+_PROBE_S = {"inline": 15e-6, "same-cpu": 25e-6, "cross-cpu": 100e-6}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """links × families × probes, `rounds` times. Raises UsageError for what no machine can run."""
+
+    links: tuple[str, ...] = LINKS
+    families: tuple[int, ...] = FAMILIES
+    probes: tuple[str, ...] = PROBES
+    rounds: int = 10
+    count: int = 1000
+    warmup: int = DEFAULT_WARMUP
+    size: int = Condition.size
+    wait: str = Condition.wait
+    placement: str = Condition.placement
+    timeout_ns: int = Condition.timeout_ns
+    seed: int = 0
+    budget_ns: int | None = None
+
+    def __post_init__(self) -> None:
+        for what, values, known in (
+            ("link", self.links, LINKS),
+            ("family", self.families, FAMILIES),
+            ("probe", self.probes, PROBES),
+        ):
+            if not values:
+                raise UsageError(f"no {what} to measure: choose from {', '.join(map(str, known))}")
+            for value in values:
+                pick(what, value, known)
+        pick("wait mode", self.wait, WAITS)
+        pick("placement", self.placement, PLACEMENTS)
+        check_count("number of rounds", self.rounds, high=MAX_ROUNDS)
+        check_count("count", self.count)
+        check_count("warm-up", self.warmup, low=0)
+        check_count("seed", self.seed, low=0, high=2**63)
+        self.conditions()
+
+    def conditions(self) -> list[Condition]:
+        """The cells, in the order of tables. ICMP is answered by the kernel on the sending CPU: always inline."""
+        return [
+            Condition(
+                link=link,
+                family=family,
+                probe=probe,
+                size=self.size,
+                wait=self.wait,
+                placement="inline" if probe == "icmp" else self.placement,
+                timeout_ns=self.timeout_ns,
+            )
+            for probe in dict.fromkeys(self.probes)
+            for family in dict.fromkeys(self.families)
+            for link in dict.fromkeys(self.links)
+        ]
+
+    def order(self, conditions: Sequence[Condition], round_: int) -> list[Condition]:
+        """The conditions in the order of that round, drawn from the seed; round 0 is the one to discard."""
+        rng = random.Random(f"{self.seed} {round_}")  # noqa: S311 - an order, not a secret
+        return rng.sample(conditions, len(conditions))
+
+    def expected_s(self) -> float:
+        """About how long it takes: a guess, before anything has been timed."""
+        runs = [_RUN_S + (self.count + self.warmup) * _PROBE_S[c.placement] for c in self.conditions()]
+        return sum(runs) * (self.rounds + 1)
+
+    def notes(self) -> list[str]:
+        """What a reader of the table should know of how it was asked for."""
+        if "icmp" in self.probes and self.placement != "inline":
+            return [f"icmp is answered by the kernel on the sending CPU: inline, not {self.placement}"]
+        return []
+
+
+def compare(
+    *,
+    links: Sequence[str] | str = LINKS,
+    families: Sequence[int] = FAMILIES,
+    probes: Sequence[str] = PROBES,
+    world: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+    seed: int | None = None,
+    budget: str | None = None,
+    timeout: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Study:
+    """Measures round trips over several links side by side, and keeps them as a study.
+
+    links: names, or "all". world: "new", "host", or None (a private world, or else the host's lo). output: the
+    study's folder, None for ``studies/<UTC time>``. seed: of the order of runs, None for one drawn now. budget: a
+    duration such as "30s", after which no new round is begun. options: the other fields of ``Experiment``.
+
+    Raises UsageError, Unavailable (nothing can be measured here), StreamError, StudyError; Interrupted on Ctrl-C,
+    whose ``study`` is the folder with the finished runs.
+    """
+    experiment = Experiment(
+        links=LINKS if links == "all" else _names(links),
+        families=tuple(families),
+        probes=_names(probes),
+        seed=secrets.randbelow(2**32) if seed is None else seed,
+        budget_ns=None if budget is None else duration(budget),
+        timeout_ns=Condition.timeout_ns if timeout is None else duration(timeout),
+        **options,
+    )
+    place, warnings = open_world(world, experiment.links)
+    try:
+        progress = progress or default_progress()
+        return _Session(experiment, place, [*warnings, *experiment.notes()], progress, output).run()
+    finally:
+        place.close()
+
+
+def _names(names: Sequence[str] | str) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+class _Session:
+    """One run of an experiment: what is left to do, and what was found out."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        place: Place,
+        warnings: list[str],
+        progress: Progress | None,
+        output: str | os.PathLike[str] | None,
+    ) -> None:
+        self.experiment, self.place, self.progress = experiment, place, progress
+        self.warnings, self.skipped = warnings, list(place.skipped)
+        self.conditions = [c for c in experiment.conditions() if c.link in place.links]
+        self.took_s: dict[Condition, float] = {}  # of the conditions that can be measured here
+        self.begun_s = time.monotonic()
+        for condition in self.conditions:
+            choose_cpus(condition)
+        asked = asdict(experiment) | {"discarded_rounds": 1}
+        self.study = Study.create(output, study_document(asked, experiment.seed, place, warnings))
+
+    def run(self) -> Study:
+        """All rounds. What was finished is kept, however it ends."""
+        try:
+            for round_ in range(self.experiment.rounds + 1):
+                if round_ > 1 and self._over_budget(round_):
+                    break
+                for condition in self.experiment.order(self.conditions, round_):
+                    self._tell(condition, round_)
+                    if round_ == 0:
+                        self._try(condition)
+                    else:
+                        self._measure(condition, round_)
+                if round_ == 0:
+                    self._settle()
+        except BaseException as error:
+            kept = self._keep()
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            raise _interrupted(kept) from error
+        self.study.finish(**closing(self.study))
+        self._tell(None, 1)
+        return self.study
+
+    def _stream(self, condition: Condition, patience: int = 0) -> Stream:
+        with open_endpoints(self.place, condition) as ends:
+            experiment = self.experiment
+            stream = send_stream(condition, ends, count=experiment.count, warmup=experiment.warmup, patience=patience)
+        if stream.interrupted:
+            raise KeyboardInterrupt
+        return stream
+
+    def _try(self, condition: Condition) -> None:
+        """Measures a condition in the discarded round, or notes why it cannot be."""
+        begun = time.monotonic()
+        try:
+            self._stream(condition, _PATIENCE)
+        except Unavailable as error:
+            self._skip(condition, error.reason, error.errno, error.fix)
+        except StreamError as error:
+            if error.errno != errno.ETIMEDOUT:
+                raise
+            reason, _, fix = str(error).partition("; ")
+            self._skip(condition, reason, error.errno, fix[:1].upper() + fix[1:])
+        else:
+            self.took_s[condition] = time.monotonic() - begun
+
+    def _skip(self, condition: Condition, reason: str, number: int | None, fix: str) -> None:
+        self.skipped.append(
+            Skipped(
+                link=condition.link,
+                family=condition.family,
+                probe=condition.probe,
+                reason=reason,
+                errno=number,
+                fix=fix,
+            )
+        )
+
+    def _settle(self) -> None:
+        """After the discarded round: goes on with what can be measured."""
+        self.conditions = list(self.took_s)
+        self.study.document["skipped"] = [asdict(skip) for skip in self.skipped]
+        if not self.conditions:
+            first = self.skipped[0]
+            raise Unavailable(f"nothing can be measured here: {first.reason}", errno=first.errno, fix=first.fix)
+
+    def _measure(self, condition: Condition, round_: int) -> None:
+        begun = time.monotonic()
+        stream = self._stream(condition)
+        self.study.add_run(condition, stream.records, {"round": round_, **run_info(stream)})
+        self.took_s[condition] = time.monotonic() - begun
+
+    def _over_budget(self, round_: int) -> bool:
+        budget = self.experiment.budget_ns
+        if budget is None or (time.monotonic() - self.begun_s) * 1e9 < budget:
+            return False
+        self.warnings.append(f"the budget was used up after {round_ - 1} of {self.experiment.rounds} rounds")
+        return True
+
+    def _tell(self, condition: Condition | None, round_: int) -> None:
+        if self.progress is None:
+            return
+        done = len(self.study.runs)
+        if round_ == 0:
+            total = len(self.conditions) * self.experiment.rounds
+            left_s = self.experiment.expected_s()
+        else:
+            total = len(self.conditions) * self.experiment.rounds if condition else done
+            left_s = sum(self.took_s.values()) / len(self.took_s) * (total - done)
+        self.progress(Step(done, total, condition, left_s, discarded=round_ == 0))
+
+    def _keep(self) -> Study | None:
+        """The study with its finished runs; without any, its folder is removed."""
+        if not self.study.runs:
+            self.study.remove()
+            return None
+        self.study.save()
+        return self.study
+
+
+def _interrupted(study: Study | None) -> Interrupted:
+    if study is None:
+        return Interrupted("interrupted before the first run was finished: there is nothing to keep")
+    runs = len(study.runs)
+    return Interrupted(
+        f"interrupted: {runs} finished runs are kept in {study.path} (lab show {study.path})", study=study.path
+    )

@@ -1,0 +1,35 @@
+"""CCDF: which fraction of the round trips took longer than x. Log–log, so that the tail can be read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lab import stats
+from lab.figures.grid import distribution_grid
+from lab.figures.style import log_microseconds
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from lab.studies import Study
+
+__all__ = ["ccdf"]
+
+
+def ccdf(study: Study) -> Figure:
+    """A panel for each probe kind and family, a line a link. The slowest probe ends the line: nothing lies beyond."""
+    return distribution_grid(study, _curve, ylabel="fraction > x", finish=_finish)
+
+
+def _curve(delays: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    x, y = stats.ecdf(delays)
+    return x[:-1], 1 - y[:-1]
+
+
+def _finish(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.set_ylim(top=1)
+    log_microseconds(axes)

@@ -1,0 +1,309 @@
+"""A condition and its sockets → a stream.
+
+The stream runs in a thread of its own, so that its CPU can be chosen without touching the caller's and so that
+Ctrl-C, which Python delivers to the main thread, can stop it.
+"""
+
+from __future__ import annotations
+
+import html
+import ipaddress
+import os
+import secrets
+import socket
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lab import native, stats
+from lab.conditions import Condition, check_count
+from lab.display import stream_text
+from lab.errors import Unavailable
+from lab.host import clocksource
+from lab.records import FLAGS, LATE, LOST, RECEIVED, Records
+from lab.studies import batches, plain_columns
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+__all__ = ["Cpus", "Sockets", "Stream", "choose_cpus", "send_stream"]
+
+DEFAULT_WARMUP = 100
+
+
+class Sockets(Protocol):
+    """What a stream needs of an opened pair of ends; ``lab.world.Endpoints`` is one."""
+
+    @property
+    def near(self) -> socket.socket: ...
+    @property
+    def far(self) -> socket.socket | None: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def family(self) -> int: ...
+    @property
+    def target(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Cpus:
+    """The CPUs that the two ends are pinned to. ``far`` is None where no thread of ours plays the far end."""
+
+    near: int
+    far: int | None
+
+
+def choose_cpus(condition: Condition) -> Cpus:
+    """CPUs for a condition, from those that this process may use: the last, which has the fewest interrupts.
+
+    Raises Unavailable if the placement needs more CPUs than there are.
+    """
+    allowed = sorted(os.sched_getaffinity(0))
+    near = allowed[-1]
+    if condition.placement == "inline":
+        return Cpus(near, None)
+    if condition.placement == "same-cpu":
+        return Cpus(near, near)
+    if len(allowed) < 2:
+        raise Unavailable(
+            f"placement cross-cpu needs two CPUs, and this process may use CPU {near} only",
+            errno=None,
+            fix="Allow more with taskset, or give --placement same-cpu or inline",
+        )
+    return Cpus(near, allowed[-2])
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The probes of one condition, sent in one go (RFC 2330 *sample*).
+
+    ``records`` has a row a probe, dtype ``lab.records.RECORD``: int64 ns of CLOCK_MONOTONIC, 0 where there is none.
+    """
+
+    condition: Condition
+    records: Records = field(repr=False)
+    foreign: int
+    reply_source: str | None
+    socket_kind: str
+    cpus: Cpus
+    started_ns: int
+    ended_ns: int
+    interrupted: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def _status(self) -> npt.NDArray[np.uint8]:
+        return self.records["status"]
+
+    @property
+    def rtt_ns(self) -> npt.NDArray[np.int64]:
+        """Round-trip delays rx − tx of the received probes, in ns, in the order they were sent (RFC 2681)."""
+        received = self.records[self._status == RECEIVED] if self.lost else self.records
+        return received["rx_ns"] - received["tx_ns"]  # type: ignore[no-any-return]
+
+    @property
+    def lost_seq(self) -> npt.NDArray[np.int64]:
+        """Sequence numbers of the probes that got no reply in time."""
+        return np.flatnonzero((self._status == LOST) | (self._status == LATE))
+
+    def _flagged(self, name: str) -> int:
+        return int(np.count_nonzero(self.records["flags"] & FLAGS[name]))
+
+    @property
+    def sent(self) -> int:
+        """Probes that the kernel took."""
+        return int(np.count_nonzero(self._status))
+
+    @property
+    def received(self) -> int:
+        """Probes whose reply came in time."""
+        return int(np.count_nonzero(self._status == RECEIVED))
+
+    @property
+    def late(self) -> int:
+        """Probes whose reply came after the timeout; they are among the lost."""
+        return int(np.count_nonzero(self._status == LATE))
+
+    @property
+    def lost(self) -> int:
+        """Probes sent that got no reply in time."""
+        return int(np.count_nonzero(self._status != RECEIVED)) - self.unsent
+
+    @property
+    def unsent(self) -> int:
+        """Probes that the kernel took no copy of (ENOBUFS)."""
+        return len(self.records) - self.sent
+
+    @property
+    def duplicate(self) -> int:
+        """Probes that got more than one reply."""
+        return self._flagged("duplicate")
+
+    @property
+    def reordered(self) -> int:
+        """Probes whose reply came after that of a later probe."""
+        return self._flagged("reordered")
+
+    @property
+    def inline_fraction(self) -> float | None:
+        """The fraction of received probes whose reply was queued already when first asked for.
+
+        None where the first look is one that sleeps (a reflector in its own thread, waiting by blocking).
+        """
+        if self.condition.placement != "inline" and self.condition.wait == "block":
+            return None
+        return self._flagged("inline") / self.received if self.received else None
+
+    @property
+    def reply(self) -> dict[str, Any]:
+        """The first reply: source address, TTL or hop limit (None for TCP), and payload bytes."""
+        answered = np.flatnonzero(self._status >= LATE)
+        if not len(answered):
+            return {"source": None, "ttl": None, "bytes": None}
+        ttls = self.records["reply_ttl"]
+        known = np.flatnonzero(ttls)
+        return {
+            "source": self.reply_source,
+            "ttl": int(ttls[known[0]]) if len(known) else None,
+            "bytes": int(self.records["reply_bytes"][answered[0]]),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``lab rtt --json``, format 1; all times in ns."""
+        read_ns, step_ns = native.clock_cost()
+        return {
+            "format": 1,
+            "condition": asdict(self.condition),
+            "sent": self.sent,
+            "received": self.received,
+            "lost": self.lost,
+            "late": self.late,
+            "duplicate": self.duplicate,
+            "reordered": self.reordered,
+            "unsent": self.unsent,
+            "foreign": self.foreign,
+            "inline_fraction": self.inline_fraction,
+            "reply": self.reply,
+            "rtt_ns": stats.summary(self.rtt_ns),
+            "response_ns": None,
+            "stages_ns": None,
+            "clock": {"name": "CLOCK_MONOTONIC", "source": clocksource(), "read_ns": read_ns, "step_ns": step_ns},
+            "socket": self.socket_kind,
+            "cpus": asdict(self.cpus),
+            "interrupted": self.interrupted,
+            "warnings": list(self.warnings),
+        }
+
+    def to_polars(self) -> polars.DataFrame:
+        """A row a probe; the columns are described at the top of ``lab.studies``."""
+        import polars as pl
+
+        return pl.concat(batches(0, self.condition, self.records))
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row a probe, as a pandas frame made without pyarrow; times that are null become NaN."""
+        import pandas
+
+        return pandas.DataFrame(self.to_numpy())
+
+    def to_numpy(self) -> dict[str, npt.NDArray[Any]]:
+        """A row a probe, an array a column; times that are null become NaN (float64)."""
+        return plain_columns(self.to_polars())
+
+    def __str__(self) -> str:
+        return stream_text(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def send_stream(
+    condition: Condition,
+    ends: Sockets,
+    *,
+    count: int,
+    warmup: int = DEFAULT_WARMUP,
+    patience: int = 0,
+    cpus: Cpus | None = None,
+) -> Stream:
+    """Sends one stream of `count` probes over the given ends and returns what came of it.
+
+    warmup: probes sent first and not recorded. patience: give up after so many unanswered in a row; 0: never.
+    Raises StreamError if the stream ended before its time, Unavailable for a placement that cannot be had.
+    Ctrl-C ends it within 50 ms: then the rows that were finished are returned, marked ``interrupted``.
+    """
+    check_count("count", count)
+    check_count("warm-up", warmup, low=0)
+    cpus = cpus or choose_cpus(condition)
+    spec = native.StreamSpec(
+        near_fd=ends.near.fileno(),
+        far_fd=-1 if ends.far is None else ends.far.fileno(),
+        kind=ends.kind,
+        family=socket.AF_INET if ends.family == 4 else socket.AF_INET6,
+        wait=condition.wait,
+        far_cpu=-1 if cpus.far is None else cpus.far,
+        size=condition.size,
+        icmp_id=secrets.randbelow(0xFFFF) + 1,
+        target=ipaddress.ip_address(ends.target).packed,
+        nonce=secrets.randbits(64),
+        count=count,
+        warmup=warmup,
+        timeout_ns=condition.timeout_ns,
+        patience=patience,
+    )
+    records = native.new_records(count)
+    run = _Run(spec, records, cpus.near)
+    interrupted = run.until_done()
+    return Stream(
+        condition=condition,
+        records=records[: run.outcome.done],
+        foreign=run.outcome.foreign + run.outcome.far_foreign,
+        reply_source=run.outcome.reply_source or (ends.target if ends.kind == "tcp" else None),
+        socket_kind=ends.kind,
+        cpus=cpus,
+        started_ns=run.started_ns,
+        ended_ns=run.ended_ns,
+        interrupted=interrupted,
+    )
+
+
+class _Run:
+    """One call of the native loop, in a pinned thread."""
+
+    outcome: native.Outcome
+
+    def __init__(self, spec: native.StreamSpec, records: Records, cpu: int) -> None:
+        self._spec, self._records, self._cpu = spec, records, cpu
+        self._stop = native.Stop()
+        self._error: BaseException | None = None
+        self.started_ns = self.ended_ns = 0
+
+    def _work(self) -> None:
+        try:
+            os.sched_setaffinity(0, {self._cpu})  # 0: this thread
+            self.started_ns = time.monotonic_ns()
+            self.outcome = native.run_stream(self._spec, self._records, self._stop)
+            self.ended_ns = time.monotonic_ns()
+        except BaseException as error:  # handed to the caller's thread, which raises it
+            self._error = error
+
+    def until_done(self) -> bool:
+        """Waits for the thread, stopping it on Ctrl-C. Returns whether it was interrupted; raises what it raised."""
+        thread = threading.Thread(target=self._work, name="lab stream")
+        interrupted = False
+        thread.start()
+        while thread.is_alive():
+            try:
+                thread.join()
+            except KeyboardInterrupt:
+                interrupted = True
+                self._stop.set()
+        if self._error is not None:
+            raise self._error
+        return interrupted

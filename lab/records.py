@@ -1,0 +1,44 @@
+"""The layout of one probe's record, and what its codes mean. Pure: a saved study needs no native module.
+
+``RECORD`` is ``struct lab_record`` of ``native/api.h``; a test compares every offset and constant with the header.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["FLAGS", "LATE", "LOST", "RECEIVED", "RECORD", "STATUSES", "UNSENT", "Records", "status_codes"]
+
+RECORD = np.dtype(
+    [
+        ("due_ns", np.int64),
+        ("tx_ns", np.int64),
+        ("tx_done_ns", np.int64),
+        ("rx_ns", np.int64),
+        ("far_rx_ns", np.int64),
+        ("far_tx_ns", np.int64),
+        ("reply_bytes", np.int32),
+        ("flags", np.uint16),
+        ("status", np.uint8),
+        ("reply_ttl", np.uint8),
+        ("reserved", np.int64),
+    ]
+)
+Records = npt.NDArray[np.void]
+
+UNSENT, LOST, LATE, RECEIVED = range(4)
+#: Bits of the flags column.
+FLAGS = {"inline": 1, "duplicate": 2, "reordered": 4, "other_source": 8, "other_size": 16}
+
+#: What the status column says. The last two are received probes too: a second reply came, or a later probe's was first.
+STATUSES = ("unsent", "lost", "late", "received", "duplicate", "reordered")
+
+
+def status_codes(records: Records) -> npt.NDArray[np.uint8]:
+    """Indices into ``STATUSES``, shape (n,): the loop's status, refined by the flags of received probes."""
+    codes: npt.NDArray[np.uint8] = records["status"].copy()
+    received = codes == RECEIVED
+    for name in ("duplicate", "reordered"):
+        codes[received & (records["flags"] & FLAGS[name] != 0)] = STATUSES.index(name)
+    return codes

@@ -1,0 +1,141 @@
+"""One stream, from a target to its figures; and what a study says of any stream."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from typing import Any
+
+from lab.conditions import HEADER_BYTES, LINKS, Condition, check_count, parse_target
+from lab.errors import Unavailable, UsageError
+from lab.host import clock_bracket, host
+from lab.probes import DEFAULT_WARMUP, Stream, choose_cpus, send_stream
+from lab.studies import Study, counts
+from lab.units import duration
+from lab.world import Link, Place, open_endpoints, open_world
+
+__all__ = ["closing", "rtt", "run_info", "study_document"]
+
+
+def rtt(
+    target: str = "lo",
+    *,
+    family: int | None = None,
+    count: int = 1000,
+    warmup: int = DEFAULT_WARMUP,
+    timeout: str | None = None,
+    world: str | Place | None = None,
+    output: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> Stream:
+    """Sends one stream of probes and returns it.
+
+    target: a link, or an address of 127.0.0.0/8 or ::1 to ask over lo. family: 4 or 6; None: the address's, else 4.
+    timeout: a duration such as "20ms". world: "new", "host", an open ``World``, or None (a private world, or else the
+    host's lo). output: a folder to keep the stream in, as a study of one run. options: the other fields of
+    ``Condition``.
+
+    Raises UsageError, Unavailable, StreamError, StudyError. Ctrl-C ends the stream, which is then ``interrupted``.
+    """
+    check_count("count", count)
+    check_count("warm-up", warmup, low=0)
+    timeout_ns = Condition.timeout_ns if timeout is None else duration(timeout)
+    condition = _condition(target, family, timeout_ns=timeout_ns, **options)
+    cpus = choose_cpus(condition)
+    given = isinstance(world, Place)
+    place, warnings = (world, []) if isinstance(world, Place) else open_world(world, [condition.link])
+    try:
+        _require_link(place, condition.link)
+        study = None
+        if output is not None:
+            asked = asdict(condition) | {"rounds": 1, "discarded_rounds": 0, "count": count, "warmup": warmup}
+            study = Study.create(output, study_document(asked, 0, place, warnings))
+        with open_endpoints(place, condition) as ends:
+            stream = send_stream(condition, ends, count=count, warmup=warmup, cpus=cpus)
+        stream = replace(stream, warnings=(*warnings, *_doubts(stream, place.links[condition.link])))
+        if study is not None:
+            study.add_run(condition, stream.records, {"round": 1, **run_info(stream)})
+            if not stream.interrupted:
+                study.finish(**closing(study))
+        return stream
+    finally:
+        if not given:
+            place.close()
+
+
+def run_info(stream: Stream) -> dict[str, Any]:
+    """What study.json says of one run, beside its condition and its file."""
+    return {
+        "start_ns": stream.started_ns,
+        "end_ns": stream.ended_ns,
+        **counts(stream.records),
+        "duplicate": stream.duplicate,
+        "reordered": stream.reordered,
+        "foreign": stream.foreign,
+        "inline_fraction": stream.inline_fraction,
+        "reply": stream.reply,
+        "socket": stream.socket_kind,
+        "cpus": asdict(stream.cpus),
+    }
+
+
+def _condition(target: str, family: int | None, **options: Any) -> Condition:
+    """A condition for a target: the name of a link, or a loopback address."""
+    if target in LINKS:
+        return Condition(link=target, family=family or Condition.family, **options)
+    its_family = parse_target(target)
+    if family not in (None, its_family):
+        raise UsageError(f"{target} is an IPv{its_family} address: leave -{family} out")
+    return Condition(link="lo", target=target, family=its_family, **options)
+
+
+def _require_link(place: Place, name: str) -> None:
+    """Raises what kept the link from being made, if it is not there."""
+    if name in place.links:
+        return
+    for skip in place.skipped:
+        if skip.link == name:
+            if skip.errno is None:
+                raise UsageError(f"{skip.reason}: {skip.fix[0].lower()}{skip.fix[1:]}")
+            raise Unavailable(skip.reason, errno=skip.errno, fix=skip.fix)
+    raise UsageError(f"this world has no {name}: make it with World(links=[{name!r}])")
+
+
+def _doubts(stream: Stream, link: Link) -> list[str]:
+    """What a reader of the figures should know, each with a remedy."""
+    doubts = []
+    condition = stream.condition
+    largest = link.mtu - HEADER_BYTES[condition.family] - HEADER_BYTES[condition.probe]
+    if condition.size > largest:
+        cut = "segments" if condition.probe == "tcp" else "fragments"
+        doubts.append(f"{condition.size} bytes leave in {cut}: the MTU of {link.name} is {link.mtu}; -s {largest} fits")
+    if stream.foreign:
+        doubts.append(f"{stream.foreign} messages that were no replies were ignored: something else uses this network")
+    if stream.unsent:
+        doubts.append(
+            f"{stream.unsent} probes were never sent (ENOBUFS): the device's queue is full; send a smaller size"
+        )
+    if stream.interrupted:
+        doubts.append(f"interrupted after {len(stream.records)} probes")
+    return doubts
+
+
+def study_document(asked: dict[str, Any], seed: int, place: Place, warnings: list[str]) -> dict[str, Any]:
+    """What study.json holds before the first run."""
+    links = {name: asdict(link) for name, link in place.links.items()}
+    return {
+        "version": version("loopback-lab"),
+        "experiment": asked,
+        "seed": seed,
+        "host": host(),
+        "world": {"kind": place.kind, "links": links, **place.describe()},
+        "clock": {"before": clock_bracket(), "after": None},
+        "skipped": [],
+        "warnings": warnings,
+    }
+
+
+def closing(study: Study) -> dict[str, Any]:
+    """What study.json learns after the last run."""
+    return {"clock": study.document["clock"] | {"after": clock_bracket()}}

@@ -1,0 +1,339 @@
+"""A study: an experiment's runs on disk, with all that is needed to read them again. Format 1.
+
+::
+
+    STUDY/study.json             what was asked, where it was measured, the runs, what was skipped; replaced atomically
+    STUDY/probes/NNNNN.parquet   one file a run, renamed into place; a row a probe
+    STUDY/figures/*.png
+
+The columns of a probe (all times int64 ns of CLOCK_MONOTONIC; null: there is none):
+
+===========  =======================================================================================
+run          number of the run within the study
+link … arrivals   the condition, a column each: link, family, probe, size, wait, placement, arrivals
+seq          number of the probe within the run, from 0
+due_ns       when it should have been sent; equal to tx_ns in a closed loop
+tx_ns        read right before send()
+tx_done_ns   read right after send() returned
+rx_ns        read right after the call that returned the reply
+rtt_ns       rx_ns − tx_ns (RFC 2681); null if the probe was lost, also when a reply came late
+far_rx_ns    the reflector's, right after its receive; null where the kernel replies
+far_tx_ns    the reflector's, right before its send
+reply_ttl    TTL or hop limit of the reply; raw IPv4 (icmp) shows it with every reply, elsewhere it costs a
+             call of its own and is read of every 64th (null for the others); TCP does not tell
+status       received, duplicate and reordered (received too), lost, late (lost too), unsent
+flags        bits: 1 inline, 2 duplicate, 4 reordered, 8 from another source, 16 of another size
+===========  =======================================================================================
+
+A study is written as it goes: killed at any moment it keeps its finished runs, and says ``"complete": false``.
+This module knows no sockets, so that a study opens on any machine.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lab.conditions import Condition
+from lab.errors import StudyError, UsageError
+from lab.records import LATE, RECEIVED, STATUSES, UNSENT, Records, status_codes
+
+if TYPE_CHECKING:
+    import pandas
+    import polars as pl
+    from matplotlib.figure import Figure
+
+    from lab.summaries import Summary
+
+__all__ = ["FORMAT", "Study", "batches", "counts", "plain_columns", "schema"]
+
+#: 1: the first (0.1.0).
+FORMAT = 1
+#: Where studies go unless told otherwise, below the current folder.
+HOME = Path("studies")
+#: Rows that are converted at a time, so that a long run needs little memory beyond its records.
+BATCH_ROWS = 500_000
+
+
+def schema() -> dict[str, Any]:
+    """The columns of a probe, in order, and their polars types."""
+    import polars as pl
+
+    text, time = pl.Categorical(), pl.Int64()
+    return {
+        "run": pl.Int32(),
+        "link": text,
+        "family": pl.Int8(),
+        "probe": text,
+        "size": pl.Int32(),
+        "wait": text,
+        "placement": text,
+        "arrivals": text,
+        "seq": pl.Int64(),
+        "due_ns": time,
+        "tx_ns": time,
+        "tx_done_ns": time,
+        "rx_ns": time,
+        "rtt_ns": time,
+        "far_rx_ns": time,
+        "far_tx_ns": time,
+        "reply_ttl": pl.UInt8(),
+        "status": pl.Enum(STATUSES),
+        "flags": pl.UInt16(),
+    }
+
+
+def _table(run: int, condition: Condition, records: Records, first: int) -> pl.DataFrame:
+    """Rows of `records`, the first of which has sequence number `first`."""
+    import polars as pl
+
+    types = schema()
+    n = len(records)
+    columns: dict[str, pl.Series] = {"run": pl.Series([run], dtype=types["run"]).new_from_index(0, n)}
+    for name in Condition.factors():
+        columns[name] = pl.Series([getattr(condition, name)], dtype=types[name]).new_from_index(0, n)
+    columns["seq"] = pl.Series(np.arange(first, first + n))
+    for name in ("due_ns", "tx_ns", "tx_done_ns", "rx_ns", "far_rx_ns", "far_tx_ns", "reply_ttl"):
+        values = np.ascontiguousarray(records[name])
+        columns[name] = pl.Series(values).set(pl.Series(values == 0), None)
+    lost = pl.Series(records["status"] != RECEIVED)
+    columns["rtt_ns"] = pl.Series(records["rx_ns"] - records["tx_ns"]).set(lost, None)
+    columns["status"] = pl.Series(status_codes(records)).cat.to(types["status"])
+    columns["flags"] = pl.Series(np.ascontiguousarray(records["flags"]))
+    return pl.DataFrame({name: columns[name] for name in types}, schema=types)
+
+
+def batches(run: int, condition: Condition, records: Records, rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
+    """The records of one run as tables of at most `rows` rows, with the columns of a study."""
+    for first in range(0, max(len(records), 1), rows):
+        yield _table(run, condition, records[first : first + rows], first)
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def _write_parquet(path: Path, tables: Iterable[pl.DataFrame]) -> None:
+    """Streams the tables into one file, and renames it into place."""
+    from polars.io.plugins import register_io_source
+
+    def source(
+        _columns: list[str] | None, _predicate: pl.Expr | None, _rows: int | None, _batch: int | None
+    ) -> Iterator[pl.DataFrame]:
+        yield from tables
+
+    part = path.with_suffix(".part")
+    register_io_source(source, schema=schema()).sink_parquet(part, compression="zstd")
+    part.replace(path)
+
+
+class Study:
+    """An experiment's runs, on disk. Make one with ``lab.compare``, open one with ``Study.load``.
+
+    ``path`` is its folder, ``document`` the contents of its study.json.
+    """
+
+    def __init__(self, path: Path, document: dict[str, Any]) -> None:
+        self.path, self.document = path, document
+
+    # ---- making and opening ----
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str] | None, document: dict[str, Any]) -> Study:
+        """Makes the folder (None: ``studies/<UTC time>``). Raises UsageError if it exists, StudyError."""
+        try:
+            home = cls._new_folder() if path is None else Path(path)
+            if path is not None:
+                home.mkdir(parents=True)
+            (home / "probes").mkdir()
+        except FileExistsError:
+            raise UsageError(f"{path} exists: name another folder with -o, or remove it") from None
+        except OSError as error:
+            raise StudyError(f"cannot write {path or HOME}: {error.strerror}; name another folder with -o") from None
+        study = cls(home, {"format": FORMAT, **document, "runs": [], "complete": False})
+        study.save()
+        return study
+
+    @staticmethod
+    def _new_folder() -> Path:
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+        for suffix in ("", *(f"-{i}" for i in range(2, 100))):
+            folder = HOME / f"{now}{suffix}"
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                if not folder.is_dir():
+                    raise
+                continue
+            return folder
+        raise StudyError(f"{HOME}/{now} exists a hundred times: wait a second")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None) -> Study:
+        """Opens a study's folder (None: the newest in ``studies/``). Raises UsageError if it is none, StudyError."""
+        home = cls._newest() if path is None else Path(path)
+        file = home / "study.json"
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+            number = document["format"]
+        except FileNotFoundError:
+            raise UsageError(f"{home} is no study (it has no study.json): lab compare -o {home} makes one") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StudyError(f"{file} cannot be read: {type(error).__name__}: {error}; it may be damaged") from None
+        if number != FORMAT:
+            raise StudyError(
+                f"{home} has format {number}, and this version reads format {FORMAT}: pip install -U loopback-lab"
+            )
+        return cls(home, document)
+
+    @staticmethod
+    def _newest() -> Path:
+        found = sorted(HOME.glob("*/study.json"), key=lambda file: (file.parent.stat().st_mtime_ns, file))
+        if not found:
+            raise StudyError(f"there is no study in {HOME.resolve()}: name one, or make one with lab compare")
+        return found[-1].parent
+
+    # ---- writing ----
+
+    def save(self) -> None:
+        """Writes study.json anew. Raises StudyError."""
+        try:
+            _write_atomically(self.path / "study.json", json.dumps(self.document, indent=1, ensure_ascii=False))
+        except OSError as error:
+            raise StudyError(f"cannot write {self.path}: {error.strerror}; finished runs are kept") from None
+
+    def add_run(self, condition: Condition, records: Records, info: dict[str, Any]) -> None:
+        """Writes one finished run: its rows, then the line in study.json that makes them part of the study."""
+        number = len(self.document["runs"])
+        file = f"probes/{number:05d}.parquet"
+        try:
+            _write_parquet(self.path / file, batches(number, condition, records))
+        except OSError as error:
+            raise StudyError(f"cannot write {self.path / file}: {error}; finished runs are kept") from None
+        factors = {name: getattr(condition, name) for name in Condition.factors()}
+        self.document["runs"].append({"run": number, **factors, "target": condition.target, "file": file, **info})
+        self.save()
+
+    def remove(self) -> None:
+        """Removes a study that has no run."""
+        (self.path / "study.json").unlink()
+        (self.path / "probes").rmdir()
+        self.path.rmdir()
+
+    def finish(self, **more: Any) -> None:
+        """Marks the study as complete, adding to its document."""
+        self.document |= {**more, "complete": True}
+        self.save()
+
+    # ---- reading ----
+
+    @property
+    def complete(self) -> bool:
+        """Whether every run that was asked for is there."""
+        return bool(self.document["complete"])
+
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """One entry a run: its number, round, condition, file and counts."""
+        return list(self.document["runs"])
+
+    @property
+    def seed(self) -> int:
+        """What the order of runs and every resampling come from."""
+        return int(self.document["seed"])
+
+    def scan(self) -> pl.LazyFrame:
+        """All probes, lazily. Raises StudyError if there are none."""
+        import polars as pl
+
+        files = [self.path / run["file"] for run in self.document["runs"]]
+        if not files:
+            raise StudyError(f"{self.path} has no finished run: measure again")
+        missing = next((file for file in files if not file.exists()), None)
+        if missing is not None:
+            raise StudyError(f"{self.path} is damaged: {missing.name} is gone")
+        return pl.scan_parquet(files)
+
+    def to_polars(self) -> pl.DataFrame:
+        """All probes, a row each; the columns are described at the top of ``lab.studies``."""
+        return self.scan().collect()
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """All probes as a pandas frame, made without pyarrow. Times that are null become NaN (float64)."""
+        import pandas
+
+        return pandas.DataFrame(self.to_numpy())
+
+    def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
+        """All probes, an array a column; times that are null become NaN (float64)."""
+        return plain_columns(self.to_polars())
+
+    def rtts(self) -> dict[int, np.ndarray[Any, Any]]:
+        """Round-trip delays in ns of the received probes, int64, by run."""
+        frame = self.scan().select("run", "rtt_ns").drop_nulls().collect()
+        found = {int(key[0]): group["rtt_ns"].to_numpy() for key, group in frame.group_by("run", maintain_order=True)}
+        return {run["run"]: found.get(run["run"], np.empty(0, np.int64)) for run in self.document["runs"]}
+
+    # ---- showing ----
+
+    def summary(self) -> Summary:
+        """The table: a row a condition, with intervals over rounds."""
+        from lab.summaries import summarise
+
+        return summarise(self)
+
+    def plot(self, kind: str = "ecdf") -> Figure:
+        """A matplotlib figure: ``ecdf`` or ``ccdf``."""
+        from lab.figures import draw
+
+        return draw(self, kind)
+
+    def save_figures(self) -> list[Path]:
+        """Draws every figure into the study's folder, as PNG. Returns their paths."""
+        from lab.figures import KINDS, save
+
+        (self.path / "figures").mkdir(exist_ok=True)
+        return [save(self.plot(kind), self.path / "figures" / f"{kind}.png") for kind in KINDS]
+
+    def __repr__(self) -> str:
+        state = "complete" if self.complete else "partial"
+        return f"<Study {self.path}, {len(self.document['runs'])} runs, {state}>"
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def _ipython_display_(self) -> None:
+        """In a notebook: the table, then the figure."""
+        from IPython.display import display
+
+        display(self.summary())
+        if self.document["runs"]:
+            display(self.plot())
+
+
+def plain_columns(table: pl.DataFrame) -> dict[str, np.ndarray[Any, Any]]:
+    """A polars table as NumPy arrays; categories become text, null times NaN."""
+    import polars as pl
+
+    text = pl.selectors.by_dtype(pl.Categorical, pl.Enum)
+    return {series.name: series.to_numpy() for series in table.with_columns(text.cast(pl.String))}
+
+
+def counts(records: Records) -> dict[str, int]:
+    """sent, received, lost and late of a run's records. Lost counts the late."""
+    status = records["status"]
+    sent, received = int(np.count_nonzero(status != UNSENT)), int(np.count_nonzero(status == RECEIVED))
+    return {
+        "sent": sent,
+        "received": received,
+        "lost": sent - received,
+        "late": int(np.count_nonzero(status == LATE)),
+    }

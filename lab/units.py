@@ -1,0 +1,49 @@
+"""Text to numbers and back, at the edge: durations carry their unit, inside all is int64 nanoseconds."""
+
+from __future__ import annotations
+
+import re
+
+from lab.errors import UsageError
+
+__all__ = ["duration", "format_ns", "micros"]
+
+_UNITS_NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "min": 60_000_000_000}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s|min)")
+
+
+def duration(text: str) -> int:
+    """``"5ms"`` → 5000000 (ns). Raises UsageError if the unit is missing or unknown, or the duration is zero."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match:
+        raise UsageError(
+            f"{text!r} is not a duration: give a number and a unit (ns, us, ms, s, min), such as 200us or 5ms"
+        )
+    ns = round(float(match[1]) * _UNITS_NS[match[2]])
+    if ns == 0:
+        raise UsageError(f"{text!r} is no time at all: give at least 1ns")
+    return ns
+
+
+def _three_digits(value: float) -> str:
+    digits = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+    return f"{value:.{digits}f}"
+
+
+def format_ns(ns: float | None) -> str:
+    """Three significant digits and a fitting unit: ``12345`` → ``"12.3 µs"``; None → ``"–"``."""
+    if ns is None:
+        return "–"
+    size = abs(ns)
+    if size < 999.5:
+        return f"{ns:.0f} ns"
+    unit = "µs" if size < 999_500 else "ms" if size < 999_500_000 else "s"
+    return f"{_three_digits(ns / _UNITS_NS[unit])} {unit}"
+
+
+def micros(ns: float | None, *, sign: bool = False) -> str:
+    """Three significant digits in µs, without the unit, for tables: ``12345`` → ``"12.3"``; None → ``"–"``."""
+    if ns is None:
+        return "–"
+    text = _three_digits(ns / 1000)
+    return f"+{text}" if sign and ns >= 0 else text

@@ -1,0 +1,45 @@
+"""What a reader of a study must know of the network that was measured: sysctls and offloads. Reads, never writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+__all__ = ["offloads", "sysctls"]
+
+_SYSCTLS = (
+    "net.core.busy_poll",
+    "net.core.netdev_budget",
+    "net.core.netdev_max_backlog",
+    "net.core.netdev_tstamp_prequeue",
+    "net.core.rmem_default",
+    "net.core.rmem_max",
+    "net.core.wmem_default",
+    "net.core.wmem_max",
+    "net.ipv4.icmp_echo_ignore_all",
+    "net.ipv4.icmp_ratelimit",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_congestion_control",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+    "net.ipv6.conf.all.disable_ipv6",
+)
+
+
+def sysctls() -> dict[str, str]:
+    """The sysctls that bear on round trips, as the current network namespace sees them. Absent ones are left out."""
+    found = {}
+    for name in _SYSCTLS:
+        path = Path("/proc/sys", *name.split("."))
+        if path.exists():
+            found[name] = " ".join(path.read_text().split())
+    return found
+
+
+def offloads(device: str) -> list[str]:
+    """The offloads that are on (``ethtool -k``) for a device of the current network namespace."""
+    from pyroute2.ethtool import Ethtool
+
+    with Ethtool() as ethtool:
+        features: dict[str, Any] = ethtool.get_features(device).features
+    return sorted(name for name, feature in features.items() if name and feature.enable)

@@ -1,0 +1,164 @@
+"""Opens and configures the sockets of one stream. C gets their descriptors; what they are set to is decided here."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from lab.conditions import Condition
+from lab.errors import Unavailable
+from lab.world.link import Link
+from lab.world.place import Place
+
+__all__ = ["Endpoints", "open_endpoints"]
+
+_CONNECT_S = 2.0
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+# linux/icmp.h and linux/icmpv6.h; Python's socket module does not name them.
+_SOL_RAW, _ICMP_FILTER, _ICMPV6_FILTER = 255, 1, 1
+_IP_RECVTTL = 12  # linux/in.h
+_ECHO_REPLY_4, _ECHO_REPLY_6 = 0, 129
+
+_RAW_FIX = "Leave --world out (a private world needs no rights), run as root, or give --probe udp or tcp"
+_IPV6_FIX = "Switch IPv6 on (sysctl net.ipv6.conf.all.disable_ipv6=0), or measure IPv4 only"
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The two ends of one stream. ``far`` is None where the kernel replies. A context manager that closes both."""
+
+    near: socket.socket
+    far: socket.socket | None
+    kind: str
+    family: int
+    target: str
+
+    def close(self) -> None:
+        """Closes both ends."""
+        self.near.close()
+        if self.far is not None:
+            self.far.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_endpoints(place: Place, condition: Condition) -> Endpoints:
+    """Sockets for a condition, ready to be handed to C. Raises Unavailable with the errno of what was refused."""
+    link = place.links[condition.link]
+    if condition.family not in link.far:
+        raise Unavailable(
+            f"{link.name} has no IPv{condition.family} address", errno=link.missing[condition.family], fix=_IPV6_FIX
+        )
+    opened: list[socket.socket] = []
+    try:
+        if condition.probe == "icmp":
+            return _icmp(place, link, condition, opened)
+        return _pair(place, link, condition, opened)
+    except OSError as error:
+        for end in opened:
+            end.close()
+        if isinstance(error, Unavailable):
+            raise
+        raise Unavailable(f"cannot open {condition}", errno=error.errno, fix=_fix(error, condition)) from error
+
+
+def _fix(error: OSError, condition: Condition) -> str:
+    if condition.family == 6 and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETUNREACH):
+        return _IPV6_FIX
+    if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL):
+        return "Bring the interface up and give it its address (ip link set lo up; ip addr)"
+    if isinstance(error, TimeoutError):
+        return "Look for a rule that drops the handshake (nft list ruleset)"
+    return "See lab doctor"
+
+
+def _icmp(place: Place, link: Link, condition: Condition, opened: list[socket.socket]) -> Endpoints:
+    family = _FAMILIES[condition.family]
+    proto = socket.IPPROTO_ICMP if condition.family == 4 else socket.IPPROTO_ICMPV6
+    kind = "icmp-raw"
+    try:
+        near = place.socket(family, socket.SOCK_RAW, proto)
+    except Unavailable as refused:
+        if refused.errno not in (errno.EPERM, errno.EACCES):
+            raise
+        kind = "icmp-ping"
+        try:
+            near = place.socket(family, socket.SOCK_DGRAM, proto)
+        except Unavailable:
+            raise Unavailable(
+                f"no raw socket for {condition}, and net.ipv4.ping_group_range allows no ping socket",
+                errno=refused.errno,
+                fix=_RAW_FIX,
+            ) from refused
+    opened.append(near)
+    if kind == "icmp-raw":
+        _pass_only_echo_replies(near, condition.family)
+    if condition.family == 6 or kind == "icmp-ping":
+        _ask_for_ttl(near, condition.family)
+    if condition.target is None and link.near != link.far:
+        near.bind((link.near[condition.family], 0))
+    return Endpoints(near, None, kind, condition.family, condition.target or link.far[condition.family])
+
+
+def _pass_only_echo_replies(near: socket.socket, family: int) -> None:
+    """Keeps everything else, such as the requests that a raw socket on lo sees too, out of the queue."""
+    if family == 4:
+        near.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("I", ~(1 << _ECHO_REPLY_4) & 0xFFFFFFFF))
+        return
+    words = [0xFFFFFFFF] * 8
+    words[_ECHO_REPLY_6 // 32] &= ~(1 << _ECHO_REPLY_6 % 32)
+    near.setsockopt(socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, struct.pack("8I", *words))
+
+
+def _ask_for_ttl(end: socket.socket, family: int) -> None:
+    if family == 4:
+        end.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
+    else:
+        end.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+
+
+def _pair(place: Place, link: Link, condition: Condition, opened: list[socket.socket]) -> Endpoints:
+    """A near and a far socket that are connected to each other."""
+    family = _FAMILIES[condition.family]
+    target = condition.target or link.far[condition.family]
+    type_ = socket.SOCK_DGRAM if condition.probe == "udp" else socket.SOCK_STREAM
+    far = place.socket(family, type_, end=link.far_end)
+    opened.append(far)
+    far.bind((target, 0))
+    near = place.socket(family, type_)
+    opened.append(near)
+    if condition.probe == "udp":
+        near.connect(far.getsockname())
+        far.connect(near.getsockname())
+        _ask_for_ttl(near, condition.family)
+        return Endpoints(near, far, "udp", condition.family, target)
+    accepted = _handshake(near, far)
+    opened.append(accepted)
+    for end in (near, accepted):
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # One thread may play both ends, so a whole message must fit in what the kernel buffers.
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(4 * condition.size, 1 << 16))
+    return Endpoints(near, accepted, "tcp", condition.family, target)
+
+
+def _handshake(near: socket.socket, listener: socket.socket) -> socket.socket:
+    """Connects `near`, closes the listener, returns the accepted socket; both in blocking mode, as C expects."""
+    with listener:
+        listener.listen(1)
+        listener.settimeout(_CONNECT_S)
+        near.settimeout(_CONNECT_S)
+        near.connect(listener.getsockname())
+        accepted, _address = listener.accept()
+    near.setblocking(True)
+    accepted.setblocking(True)
+    return accepted

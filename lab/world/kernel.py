@@ -1,0 +1,88 @@
+"""The few system calls that Python 3.11 lacks, each raising OSError with the name of the call."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = [
+    "CLONE_NEWNET",
+    "CLONE_NEWUSER",
+    "inside",
+    "link_mtu",
+    "link_up",
+    "map_self",
+    "namespace",
+    "setns",
+    "unshare",
+]
+
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+_NAMES = {CLONE_NEWNET: "CLONE_NEWNET", CLONE_NEWUSER | CLONE_NEWNET: "CLONE_NEWUSER | CLONE_NEWNET"}
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFMTU, _IFF_UP = 0x8913, 0x8914, 0x8921, 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result: int, call: str) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), call)
+
+
+def unshare(flags: int) -> None:
+    """Moves the calling thread into new namespaces (unshare(2))."""
+    _checked(_libc.unshare(flags), f"unshare({_NAMES[flags]})")
+
+
+def setns(descriptor: int) -> None:
+    """Moves the calling thread into the network namespace of `descriptor` (setns(2))."""
+    _checked(_libc.setns(descriptor, CLONE_NEWNET), "setns(CLONE_NEWNET)")
+
+
+def namespace() -> int:
+    """A descriptor that keeps the calling thread's network namespace alive."""
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+@contextlib.contextmanager
+def inside(descriptor: int) -> Iterator[None]:
+    """Runs a block in another network namespace, and comes back."""
+    home = namespace()
+    try:
+        setns(descriptor)
+        try:
+            yield
+        finally:
+            setns(home)
+    finally:
+        os.close(home)
+
+
+def map_self(uid: int, gid: int) -> None:
+    """Makes the caller root in its new user namespace: single-id maps, no setgroups (user_namespaces(7))."""
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        Path(f"/proc/self/{name}").write_text(text)
+
+
+def link_up(name: str) -> None:
+    """Sets IFF_UP on an interface of the current namespace (netdevice(7))."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sh22x", name.encode(), 0)
+        (flags,) = struct.unpack("16xh22x", fcntl.ioctl(control, _SIOCGIFFLAGS, request))
+        try:
+            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh22x", name.encode(), flags | _IFF_UP))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"ioctl(SIOCSIFFLAGS, {name} up)") from None
+
+
+def link_mtu(name: str) -> int:
+    """The MTU of an interface of the current namespace, in bytes."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        reply = fcntl.ioctl(control, _SIOCGIFMTU, struct.pack("16si20x", name.encode(), 0))
+    return int(struct.unpack("16xi20x", reply)[0])

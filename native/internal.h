@@ -1,0 +1,103 @@
+/* What the C files share among themselves. Nothing here is known to Python. */
+#pragma once
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <time.h>
+
+#include "api.h"
+
+_Static_assert(sizeof(struct lab_record) == 64, "a record is one cache line");
+_Static_assert(offsetof(struct lab_record, reply_bytes) == 48, "six stamps come first");
+
+/* A payload plus the largest headers seen in front of it (IPv4 with options, and ICMP). */
+#define BUFFER_BYTES (LAB_MAX_PAYLOAD + 541)
+_Static_assert(3 * BUFFER_BYTES == LAB_SCRATCH_BYTES, "three buffers of one message each");
+
+/* Looks at the flag this often where looking costs as much as the work. */
+#define SPINS_PER_CHECK 64
+
+static inline int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* ---- message.c: bytes of a request, and whose reply it is ---- */
+
+/* Sequence numbers of probes that are not recorded have the top bit set; this one ends the reflector. */
+#define SEQ_UNRECORDED ((uint64_t)1 << 63)
+#define SEQ_GOODBYE UINT64_MAX
+
+/* The head of every payload, in host order: both ends run on one machine. */
+struct payload {
+    uint64_t nonce;
+    uint64_t seq;
+    int64_t far_rx_ns;
+    int64_t far_tx_ns;
+};
+_Static_assert(sizeof(struct payload) == LAB_MIN_PAYLOAD, "what the smallest message holds");
+_Static_assert(offsetof(struct payload, far_rx_ns) == LAB_MIN_PAYLOAD_ICMP, "ICMP carries no reflector's stamps");
+
+struct message {
+    unsigned char *bytes; /* header (ICMP only) and payload */
+    size_t length;        /* of both */
+    size_t header;        /* bytes before the payload */
+    uint32_t sum;         /* ones' complement sum of all but the sequence numbers */
+    bool checksum;        /* whether the sender fills in the ICMP checksum (raw IPv4) */
+    bool ip_header;       /* whether replies come with their IPv4 header (raw IPv4) */
+    const struct lab_stream *stream;
+};
+
+struct reply {
+    uint64_t seq;
+    int64_t rx_ns;
+    int64_t far_rx_ns;
+    int64_t far_tx_ns;
+    int32_t bytes;
+    uint8_t ttl;
+    bool has_source;
+    unsigned char source[16];
+};
+
+void message_prepare(struct message *message, const struct lab_stream *stream, unsigned char *bytes);
+void message_number(struct message *message, uint64_t seq);
+bool message_match(const struct message *message, const unsigned char *bytes, size_t length, struct reply *reply);
+
+/* ---- reflector.c: the far end ---- */
+
+struct reflector {
+    int fd;
+    int wait; /* enum lab_wait */
+    int kind; /* LAB_UDP or LAB_TCP */
+    int cpu;  /* -1: no thread of its own */
+    size_t size;
+    uint64_t nonce;
+    unsigned char *bytes; /* one message */
+    size_t have;          /* bytes of an unfinished TCP message */
+    int64_t foreign;
+    int error;        /* why the thread ended, or 0; read after `ended` */
+    int32_t finished; /* set by the near end, read by the thread */
+    int32_t ended;    /* set by the thread, read by the near end */
+};
+
+void reflector_init(struct reflector *reflector, const struct lab_stream *stream, unsigned char *bytes);
+/* Receives one request and answers it. 1: done, its number in *seq; 0: not one of ours, or goodbye; -errno. */
+int reflector_serve(struct reflector *reflector, int flags, uint64_t *seq);
+/* Runs reflector_serve in `thread` until goodbye, `finished` or an error. Returns 0 or -errno. */
+int reflector_start(struct reflector *reflector, void *thread);
+
+/* ---- socket.c: calls that must be made whole ---- */
+
+/* Writes all of a message, waiting in slices. 0, or -errno; -ECANCELED once *stop is set. */
+int send_all(int fd, const unsigned char *bytes, size_t length, const int32_t *stop);
+/* Continues a message of `length` bytes of which *have are there. 1 when whole, 0 when not yet, -errno. */
+int receive_more(int fd, unsigned char *bytes, size_t length, size_t *have, int flags);
+/* Makes blocking calls on the socket return after at most `ns`. 0 or -errno. */
+int set_slice(int fd, int64_t ns);

@@ -1,0 +1,97 @@
+/* The far end: receives a request, stamps it, sends it back.
+ *
+ * Played by the calling thread (placement inline) or by a thread of its own that ends with the stream. It answers
+ * only messages that carry the stream's nonce. UDP sockets are connected, so what comes is from the near end. */
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+
+#include "internal.h"
+
+void reflector_init(struct reflector *reflector, const struct lab_stream *stream, unsigned char *bytes) {
+    *reflector = (struct reflector){
+        .fd = stream->far_fd,
+        .wait = stream->wait,
+        .kind = stream->kind,
+        .cpu = stream->far_cpu,
+        .size = (size_t)stream->size,
+        .nonce = stream->nonce,
+        .bytes = bytes,
+    };
+}
+
+/* Reads one message. 1 with its length in *length, 0 if it is not whole yet, -errno. */
+static int read_request(struct reflector *reflector, int flags, size_t *length) {
+    if (reflector->kind == LAB_TCP) {
+        *length = reflector->size;
+        return receive_more(reflector->fd, reflector->bytes, reflector->size, &reflector->have, flags);
+    }
+    ssize_t n = recv(reflector->fd, reflector->bytes, BUFFER_BYTES, flags);
+    if (n < 0) return errno == EINTR ? 0 : -errno;
+    if (n == 0) return -ESHUTDOWN; /* no request is empty: the socket was shut down */
+    *length = (size_t)n;
+    return 1;
+}
+
+int reflector_serve(struct reflector *reflector, int flags, uint64_t *seq) {
+    size_t length = 0;
+    int got = read_request(reflector, flags, &length);
+    if (got <= 0) return got;
+    int64_t rx_ns = now_ns();
+    struct payload head;
+    memcpy(&head, reflector->bytes, sizeof head);
+    if (length < sizeof head || head.nonce != reflector->nonce) {
+        reflector->foreign++;
+        return 0;
+    }
+    *seq = head.seq;
+    if (head.seq == SEQ_GOODBYE) return 0;
+    head.far_rx_ns = rx_ns;
+    head.far_tx_ns = now_ns();
+    memcpy(reflector->bytes, &head, sizeof head);
+    if (reflector->kind == LAB_TCP) {
+        int sent = send_all(reflector->fd, reflector->bytes, length, &reflector->finished);
+        return sent < 0 ? sent : 1;
+    }
+    ssize_t n;
+    do n = send(reflector->fd, reflector->bytes, length, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    /* A full queue loses this reply, which the near end will count; it does not end the reflector. */
+    if (n < 0 && errno != ENOBUFS && errno != EAGAIN) return -errno;
+    return 1;
+}
+
+static int pin(int cpu) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)cpu, &set);
+    return sched_setaffinity(0, sizeof set, &set) ? -errno : 0;
+}
+
+static void *reflect(void *argument) {
+    struct reflector *reflector = argument;
+    int flags = reflector->wait == LAB_SPIN ? MSG_DONTWAIT : 0;
+    uint64_t seq = 0;
+    int error = pin(reflector->cpu);
+    for (unsigned spins = 1; !error; spins++) {
+        int got = reflector_serve(reflector, flags, &seq);
+        if (seq == SEQ_GOODBYE) break;
+        if (got > 0) continue;
+        if (got < 0 && got != -EAGAIN) error = got;
+        if ((!flags || spins % SPINS_PER_CHECK == 0) && __atomic_load_n(&reflector->finished, __ATOMIC_ACQUIRE)) break;
+    }
+    reflector->error = -error;
+    __atomic_store_n(&reflector->ended, 1, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* Signals are the business of Python's main thread: this one starts with all of them blocked. */
+int reflector_start(struct reflector *reflector, void *thread) {
+    sigset_t all, before;
+    sigfillset(&all);
+    int error = pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (error) return -error;
+    error = pthread_create(thread, NULL, reflect, reflector);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -error;
+}

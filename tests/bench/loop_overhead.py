@@ -1,0 +1,109 @@
+"""p50 of the lab's loop over p50 of a bare C loop: same sockets, CPUs and wait mode, in turn, the median of pairs.
+
+    python tests/bench/loop_overhead.py [--pairs 31] [--count 4000]
+
+Exit 1 if a ratio exceeds the limit. Needs a C compiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import ipaddress
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from lab import Condition, World
+from lab.errors import errno_name
+from lab.probes import Cpus, choose_cpus, send_stream
+from lab.world import Endpoints, open_endpoints
+
+LIMIT = 1.03
+MODES = [("block", "inline"), ("spin", "inline"), ("block", "same-cpu"), ("block", "cross-cpu"), ("spin", "cross-cpu")]
+
+
+def build(folder: str) -> ctypes.CDLL:
+    library = Path(folder) / "bare.so"
+    source = Path(__file__).with_name("bare.c")
+    subprocess.run(["cc", "-O3", "-shared", "-fPIC", "-pthread", "-D_GNU_SOURCE", source, "-o", library], check=True)
+    return ctypes.CDLL(str(library))
+
+
+def in_thread(function, *arguments) -> int:
+    """The bare loop pins its thread, so it gets one of its own."""
+    result: list[int] = []
+    thread = threading.Thread(target=lambda: result.append(function(*arguments)))
+    thread.start()
+    thread.join()
+    return result[0]
+
+
+def bare_p50(bare: ctypes.CDLL, condition: Condition, ends: Endpoints, cpus: Cpus, count: int) -> float:
+    rtt_ns = np.zeros(count, np.int64)
+    spin = condition.wait == "spin"
+    rows, n, size = ctypes.c_void_p(rtt_ns.ctypes.data), ctypes.c_long(count), condition.size
+    if ends.far is None:
+        target = ipaddress.ip_address(ends.target).packed
+        code = in_thread(bare.bare_echo, ends.near.fileno(), condition.family, target, cpus.near, size, spin, n, rows)
+    else:
+        far_cpu = -1 if cpus.far is None else cpus.far
+        code = in_thread(
+            bare.bare_reflect, ends.near.fileno(), ends.far.fileno(), cpus.near, far_cpu, size, spin, n, rows
+        )
+    if code:
+        raise SystemExit(f"the bare loop failed: {errno_name(-code)}")
+    return float(np.median(rtt_ns[count // 10 :]))
+
+
+def ratio(bare: ctypes.CDLL, world: World, condition: Condition, pairs: int, count: int) -> tuple[float, float, float]:
+    """Median over pairs of (lab p50 / bare p50), and both medians in µs."""
+    cpus = choose_cpus(condition)
+    ours, theirs = [], []
+    with open_endpoints(world, condition) as ends:
+        for pair in range(pairs):
+            for who in ("lab", "bare") if pair % 2 else ("bare", "lab"):
+                if who == "lab":
+                    stream = send_stream(condition, ends, count=count, warmup=count // 10, cpus=cpus)
+                    ours.append(float(np.median(stream.rtt_ns)))
+                else:
+                    theirs.append(bare_p50(bare, condition, ends, cpus, count))
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return statistics.median(ratios), statistics.median(ours) / 1000, statistics.median(theirs) / 1000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=31)
+    parser.add_argument("--count", type=int, default=4_000)
+    parser.add_argument("--link", default="lo")
+    arguments = parser.parse_args()
+    worst = 0.0
+    print(f"{'probe':6} {'family':6} {'wait':6} {'placement':10} {'lab p50':>8} {'bare p50':>8} {'ratio':>6}")
+    with tempfile.TemporaryDirectory() as folder, World([arguments.link]) as world:
+        bare = build(folder)
+        for probe in ("icmp", "udp", "tcp"):
+            for family in (4, 6):
+                for wait, placement in MODES:
+                    if probe == "icmp" and placement != "inline":
+                        continue
+                    condition = Condition(
+                        link=arguments.link, probe=probe, family=family, wait=wait, placement=placement
+                    )
+                    found, ours, theirs = ratio(bare, world, condition, arguments.pairs, arguments.count)
+                    worst = max(worst, found)
+                    print(
+                        f"{probe:6} {family:6} {wait:6} {placement:10} {ours:8.2f} {theirs:8.2f} {found:6.3f}",
+                        flush=True,
+                    )
+    print(f"worst ratio {worst:.3f}, limit {LIMIT} (µs; {arguments.pairs} pairs of {arguments.count:,} probes)")
+    return worst > LIMIT
+
+
+if __name__ == "__main__":
+    sys.exit(main())
