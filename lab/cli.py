@@ -7,6 +7,7 @@ come from ``Condition`` and ``Experiment``, which the Python functions share.
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable
@@ -80,10 +81,40 @@ def _note(text: str) -> None:
     print(text, file=sys.stderr)
 
 
+# ---- errors and exit codes ----
+
+
+def _fail(text: str, code: int) -> int:
+    _note(f"lab: error: {' '.join(text.split())}")
+    return code
+
+
+def _command(example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a function a command, with an example in its help, and its errors one line and an exit code.
+
+    They are caught here rather than in ``main``, because the parser has ideas of its own about KeyboardInterrupt and
+    about OSError, which some of ours are.
+    """
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> None:
+            try:
+                function(*args, **kwargs)
+            except LabError as error:
+                raise typer.Exit(_fail(str(error), error.exit_code)) from error
+            except KeyboardInterrupt as stop:
+                raise typer.Exit(_fail("interrupted", 130)) from stop
+
+        return app.command(epilog=f"Example: {example}")(guarded)
+
+    return register
+
+
 # ---- commands ----
 
 
-@app.command(epilog="Example: lab rtt veth --probe udp -6 --count 10000")
+@_command("lab rtt veth --probe udp -6 --count 10000")
 def rtt(
     target: Annotated[str, typer.Argument(help=f"a link ({', '.join(LINKS)}), or an address such as 127.50.50.50")],
     probe: Annotated[str, _of("probe", "--probe", metavar="KIND")] = Condition.probe,
@@ -129,7 +160,7 @@ def rtt(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: lab compare --links lo,veth --probes udp,tcp --wait spin --placement cross-cpu")
+@_command("lab compare --links lo,veth --probes udp,tcp --wait spin --placement cross-cpu")
 def compare(
     links: Annotated[str, typer.Option("--links", metavar="A,B,…", help=f"all, or of {', '.join(LINKS)}")] = "all",
     probes: Annotated[str, typer.Option("--probes", metavar="A,B,…", help=f"all, or of {', '.join(PROBES)}")] = "all",
@@ -182,7 +213,7 @@ def compare(
             print(f"figure: {figure}")
 
 
-@app.command(epilog="Example: lab show studies/20260101T120000Z --json")
+@_command("lab show studies/20260101T120000Z --json")
 def show(study: StudyPath = None, as_json: Json = False) -> None:
     """Print a study's table again."""
     from lab.studies import Study
@@ -190,7 +221,7 @@ def show(study: StudyPath = None, as_json: Json = False) -> None:
     _show(Study.load(study).summary(), as_json)
 
 
-@app.command(epilog="Example: lab plot --kind ccdf -o tails.png")
+@_command("lab plot --kind ccdf -o tails.png")
 def plot(
     study: StudyPath = None,
     kind: Annotated[str, typer.Option("--kind", metavar="ecdf|ccdf", help="which figure")] = "ecdf",
@@ -208,7 +239,7 @@ def plot(
     print(path)
 
 
-@app.command(epilog="Example: lab doctor --json")
+@_command("lab doctor --json")
 def doctor(as_json: Json = False) -> None:
     """Say what this machine can measure, and how to mend the rest."""
     from lab.checkup import doctor
@@ -249,14 +280,6 @@ class _progress_bar:  # noqa: N801 - used like a function
         self._bar.close()
 
 
-# ---- errors and exit codes ----
-
-
-def _fail(text: str, code: int) -> int:
-    _note(f"lab: error: {' '.join(text.split())}")
-    return code
-
-
 #: The parser's own error, which typer does not name in public.
 _ParserError: Any = typer.BadParameter.__base__
 
@@ -268,13 +291,6 @@ def main() -> None:
     except _ParserError as error:
         command = error.ctx.command_path if error.ctx else "lab"
         code = _fail(f"{error.format_message().rstrip('.')}; see {command} --help", 2)
-    except LabError as error:
-        code = _fail(str(error), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _fail("interrupted", 130)
-    except BrokenPipeError:
-        code = 1  # whoever read our output has gone
-        sys.stderr.close()
     sys.exit(code)
 
 

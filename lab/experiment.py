@@ -18,6 +18,7 @@ from typing import Any
 
 from lab.conditions import FAMILIES, LINKS, PLACEMENTS, PROBES, WAITS, Condition, check_count, pick
 from lab.errors import Interrupted, StreamError, Unavailable, UsageError
+from lab.interrupts import noted
 from lab.probes import DEFAULT_WARMUP, Stream, choose_cpus, send_stream
 from lab.progress import Progress, Step, default_progress
 from lab.single import closing, run_info, study_document
@@ -170,26 +171,32 @@ class _Session:
 
     def run(self) -> Study:
         """All rounds. What was finished is kept, however it ends."""
-        try:
-            for round_ in range(self.experiment.rounds + 1):
-                if round_ > 1 and self._over_budget(round_):
-                    break
-                for condition in self.experiment.order(self.conditions, round_):
-                    self._tell(condition, round_)
-                    if round_ == 0:
-                        self._try(condition)
-                    else:
-                        self._measure(condition, round_)
-                if round_ == 0:
-                    self._settle()
-        except BaseException as error:
-            kept = self._keep()
-            if not isinstance(error, KeyboardInterrupt):
-                raise
-            raise _interrupted(kept) from error
-        self.study.finish(**closing(self.study))
+        with noted() as self.interrupted:
+            try:
+                for round_ in range(self.experiment.rounds + 1):
+                    if round_ > 1 and self._over_budget(round_):
+                        break
+                    self._round(round_)
+            except BaseException as error:
+                kept = self._keep()
+                if not isinstance(error, KeyboardInterrupt):
+                    raise
+                raise _interrupted(kept) from error
+            self.study.finish(**closing(self.study))
         self._tell(None, 1)
         return self.study
+
+    def _round(self, round_: int) -> None:
+        for condition in self.experiment.order(self.conditions, round_):
+            self._tell(condition, round_)
+            if round_ == 0:
+                self._try(condition)
+            else:
+                self._measure(condition, round_)
+            if self.interrupted.is_set():
+                raise KeyboardInterrupt
+        if round_ == 0:
+            self._settle()
 
     def _stream(self, condition: Condition, patience: int = 0) -> Stream:
         with open_endpoints(self.place, condition) as ends:

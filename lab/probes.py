@@ -24,6 +24,7 @@ from lab.conditions import Condition, check_count
 from lab.display import stream_text
 from lab.errors import Unavailable
 from lab.host import clocksource
+from lab.interrupts import noted
 from lab.records import FLAGS, LATE, LOST, RECEIVED, Records
 from lab.studies import batches, plain_columns
 
@@ -49,6 +50,8 @@ class Sockets(Protocol):
     def family(self) -> int: ...
     @property
     def target(self) -> str: ...
+    @property
+    def icmp_id(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,8 @@ class Stream:
     @property
     def rtt_ns(self) -> npt.NDArray[np.int64]:
         """Round-trip delays rx − tx of the received probes, in ns, in the order they were sent (RFC 2681)."""
-        received = self.records[self._status == RECEIVED] if self.lost else self.records
-        return received["rx_ns"] - received["tx_ns"]  # type: ignore[no-any-return]
+        rtt: npt.NDArray[np.int64] = (self.records["rx_ns"] - self.records["tx_ns"])[self._status == RECEIVED]
+        return rtt
 
     @property
     def lost_seq(self) -> npt.NDArray[np.int64]:
@@ -249,7 +252,7 @@ def send_stream(
         wait=condition.wait,
         far_cpu=-1 if cpus.far is None else cpus.far,
         size=condition.size,
-        icmp_id=secrets.randbelow(0xFFFF) + 1,
+        icmp_id=ends.icmp_id,
         target=ipaddress.ip_address(ends.target).packed,
         nonce=secrets.randbits(64),
         count=count,
@@ -280,7 +283,7 @@ class _Run:
 
     def __init__(self, spec: native.StreamSpec, records: Records, cpu: int) -> None:
         self._spec, self._records, self._cpu = spec, records, cpu
-        self._stop = native.Stop()
+        self._stop, self._over = native.Stop(), threading.Event()
         self._error: BaseException | None = None
         self.started_ns = self.ended_ns = 0
 
@@ -292,18 +295,14 @@ class _Run:
             self.ended_ns = time.monotonic_ns()
         except BaseException as error:  # handed to the caller's thread, which raises it
             self._error = error
+        finally:
+            self._over.set()
 
     def until_done(self) -> bool:
         """Waits for the thread, stopping it on Ctrl-C. Returns whether it was interrupted; raises what it raised."""
-        thread = threading.Thread(target=self._work, name="lab stream")
-        interrupted = False
-        thread.start()
-        while thread.is_alive():
-            try:
-                thread.join()
-            except KeyboardInterrupt:
-                interrupted = True
-                self._stop.set()
+        with noted(self._stop.set) as interrupted:
+            threading.Thread(target=self._work, name="lab stream").start()
+            self._over.wait()
         if self._error is not None:
             raise self._error
-        return interrupted
+        return interrupted.is_set()

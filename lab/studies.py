@@ -58,7 +58,7 @@ FORMAT = 1
 #: Where studies go unless told otherwise, below the current folder.
 HOME = Path("studies")
 #: Rows that are converted at a time, so that a long run needs little memory beyond its records.
-BATCH_ROWS = 500_000
+BATCH_ROWS = 1 << 17
 
 
 def schema() -> dict[str, Any]:
@@ -131,8 +131,11 @@ def _write_parquet(path: Path, tables: Iterable[pl.DataFrame]) -> None:
         yield from tables
 
     part = path.with_suffix(".part")
-    register_io_source(source, schema=schema()).sink_parquet(part, compression="zstd")
-    part.replace(path)
+    try:
+        register_io_source(source, schema=schema()).sink_parquet(part, compression="zstd")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class Study:

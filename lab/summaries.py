@@ -81,7 +81,7 @@ class Summary:
         rounds = sorted({row["rounds"] for row in self.rows})
         sent = sum(row["sent"] for row in self.rows)
         span = "–".join(str(n) for n in dict.fromkeys((rounds[0], rounds[-1]))) if rounds else "0"
-        return f"round trips in µs, medians over rounds (bootstrap intervals); {span} rounds, {sent:,} probes"
+        return f"round trips in µs: medians over {span} rounds, bootstrap intervals; {sent:,} probes"
 
     def notes(self) -> list[str]:
         """What was skipped, and the warnings, a line each."""

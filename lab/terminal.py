@@ -40,10 +40,12 @@ class ProgressBar:
 
     def __init__(self) -> None:
         console = Console(stderr=True)
+        self._shown = console.is_terminal
         self._bar = Progress(BarColumn(bar_width=24), TextColumn("{task.description}"), console=console, transient=True)
         self._task = self._bar.add_task("starting", total=None)
         self._announced = False
-        self._bar.start()
+        if self._shown:
+            self._bar.start()
 
     def __call__(self, step: Step) -> None:
         if not self._announced:
@@ -53,4 +55,5 @@ class ProgressBar:
 
     def close(self) -> None:
         """Takes the bar away."""
-        self._bar.stop()
+        if self._shown:
+            self._bar.stop()

@@ -8,7 +8,6 @@ import numpy as np
 
 from lab import stats
 from lab.figures.grid import distribution_grid
-from lab.figures.style import log_microseconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +20,7 @@ __all__ = ["ccdf"]
 
 def ccdf(study: Study) -> Figure:
     """A panel for each probe kind and family, a line a link. The slowest probe ends the line: nothing lies beyond."""
-    return distribution_grid(study, _curve, ylabel="fraction > x", finish=_finish)
+    return distribution_grid(study, _curve, ylabel="fraction > x", upto=1, finish=_finish)
 
 
 def _curve(delays: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -32,4 +31,3 @@ def _curve(delays: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarr
 def _finish(axes: Axes) -> None:
     axes.set_yscale("log")
     axes.set_ylim(top=1)
-    log_microseconds(axes)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from lab import stats
 from lab.figures.grid import distribution_grid
-from lab.figures.style import log_microseconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,9 +18,9 @@ __all__ = ["ecdf"]
 
 def ecdf(study: Study) -> Figure:
     """A panel for each probe kind and family, a line a link."""
-    return distribution_grid(study, stats.ecdf, ylabel="fraction ≤ x", finish=_finish)
+    note = "; the axes end at p99, ccdf shows the tails"
+    return distribution_grid(study, stats.ecdf, ylabel="fraction ≤ x", upto=0.99, finish=_finish, note=note)
 
 
 def _finish(axes: Axes) -> None:
     axes.set_ylim(0, 1.01)
-    log_microseconds(axes)

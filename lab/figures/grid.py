@@ -9,7 +9,7 @@ import numpy as np
 
 from lab.conditions import FAMILIES, LINKS, PROBES
 from lab.errors import StudyError
-from lab.figures.style import context, line_of
+from lab.figures.style import context, line_of, log_microseconds
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,10 +24,13 @@ Curve = Callable[[np.ndarray[Any, Any]], tuple[np.ndarray[Any, Any], np.ndarray[
 Samples = dict[tuple[str, int, str], dict[int, np.ndarray[Any, Any]]]
 
 
-def distribution_grid(study: Study, curve: Curve, *, ylabel: str, finish: Callable[[Axes], None]) -> Figure:
+def distribution_grid(
+    study: Study, curve: Curve, *, ylabel: str, upto: float, finish: Callable[[Axes], None], note: str = ""
+) -> Figure:
     """Draws `curve` of every condition: bold for all rounds together, faint for each round alone.
 
-    ylabel: of every row. finish: sets scales and limits of one panel. Raises StudyError if nothing was received.
+    ylabel: of every row. upto: the x axis of a row ends at this quantile of its slowest line. finish: sets the y axis
+    of one panel. note: ends the caption. Raises StudyError if nothing was received.
     """
     samples = _samples(study)
     if not samples:
@@ -40,14 +43,17 @@ def distribution_grid(study: Study, curve: Curve, *, ylabel: str, finish: Callab
         figure = Figure(figsize=(3.9 * len(families) + 0.6, 2.5 * len(probes) + 1.1), layout="constrained")
         panels = figure.subplots(len(probes), len(families), sharex="row", sharey=True, squeeze=False)
         for row, probe in zip(panels, probes, strict=True):
+            lines = [np.concatenate(list(rounds.values())) for key, rounds in samples.items() if key[0] == probe]
+            low, high = min(line.min() for line in lines), max(np.quantile(line, upto) for line in lines)
             for axes, family in zip(row, families, strict=True):
                 _panel(axes, samples, probe, family, curve)
+                log_microseconds(axes, low / 1.05, max(high, low * 1.05) * 1.1)
                 finish(axes)
             row[0].set_ylabel(ylabel)
         for axes in panels[-1]:
             axes.set_xlabel("round-trip delay (µs)")
         _legend(figure, panels)
-        _caption(figure, study, samples)
+        _caption(figure, study, samples, note)
     return figure
 
 
@@ -85,7 +91,7 @@ def _legend(figure: Figure, panels: Any) -> None:
     figure.legend(list(found.values()), list(found), loc="outside upper right", ncols=len(found))
 
 
-def _caption(figure: Figure, study: Study, samples: Samples) -> None:
+def _caption(figure: Figure, study: Study, samples: Samples, note: str) -> None:
     counts = [sum(map(len, rounds.values())) for rounds in samples.values()]
     rounds = sorted({len(rounds) for rounds in samples.values()})
     each = f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
@@ -94,6 +100,5 @@ def _caption(figure: Figure, study: Study, samples: Samples) -> None:
     span = f"{rounds[0]} to {rounds[-1]}" if len(rounds) > 1 else f"{rounds[0]}"
     payloads = ", ".join(map(str, sizes))
     text = f"{each} replies a line, {span} rounds (faint: each alone); {payloads} bytes; {'; '.join(modes)}"
-    if not study.complete:
-        text += "; partial"
+    text += note if study.complete else f"; partial{note}"
     figure.supxlabel(text, fontsize=8, color="#444444")

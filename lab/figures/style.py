@@ -53,11 +53,13 @@ def context() -> Iterator[None]:
             yield
 
 
-def log_microseconds(axes: Axes) -> None:
-    """A logarithmic x axis with plain numbers: 5, 10, 20, 50 rather than powers of ten."""
+def log_microseconds(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic x axis from low to high with plain numbers: 5, 10, 20, 50 rather than powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    wide = high / low > 20
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if wide else (1, 1.5, 2, 3, 4, 6, 8), numticks=20))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())

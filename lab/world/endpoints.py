@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
+import secrets
 import socket
 import struct
 from dataclasses import dataclass
@@ -22,6 +25,8 @@ _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _SOL_RAW, _ICMP_FILTER, _ICMPV6_FILTER = 255, 1, 1
 _IP_RECVTTL = 12  # linux/in.h
 _ECHO_REPLY_4, _ECHO_REPLY_6 = 0, 129
+_SO_ATTACH_FILTER = 26
+_BPF_LDXB_MSH, _BPF_LDH_IND, _BPF_LDH_ABS, _BPF_JEQ, _BPF_RET = 0xB1, 0x48, 0x28, 0x15, 0x06
 
 _RAW_FIX = "Leave --world out (a private world needs no rights), run as root, or give --probe udp or tcp"
 _IPV6_FIX = "Switch IPv6 on (sysctl net.ipv6.conf.all.disable_ipv6=0), or measure IPv4 only"
@@ -36,6 +41,7 @@ class Endpoints:
     kind: str
     family: int
     target: str
+    icmp_id: int = 0
 
     def close(self) -> None:
         """Closes both ends."""
@@ -85,6 +91,9 @@ def _fix(error: OSError, condition: Condition) -> str:
 def _icmp(place: Place, link: Link, condition: Condition, opened: list[socket.socket]) -> Endpoints:
     family = _FAMILIES[condition.family]
     proto = socket.IPPROTO_ICMP if condition.family == 4 else socket.IPPROTO_ICMPV6
+    target = condition.target or link.far[condition.family]
+    with place.socket(family, socket.SOCK_DGRAM) as scout:
+        scout.connect((target, 9))  # sends nothing: asks for the route, whose absence is told here in time
     kind = "icmp-raw"
     try:
         near = place.socket(family, socket.SOCK_RAW, proto)
@@ -101,13 +110,16 @@ def _icmp(place: Place, link: Link, condition: Condition, opened: list[socket.so
                 fix=_RAW_FIX,
             ) from refused
     opened.append(near)
+    icmp_id = secrets.randbelow(0xFFFF) + 1
     if kind == "icmp-raw":
         _pass_only_echo_replies(near, condition.family)
+        _pass_only_id(near, condition.family, icmp_id)
+        _drain(near)
     if condition.family == 6 or kind == "icmp-ping":
         _ask_for_ttl(near, condition.family)
     if condition.target is None and link.near != link.far:
         near.bind((link.near[condition.family], 0))
-    return Endpoints(near, None, kind, condition.family, condition.target or link.far[condition.family])
+    return Endpoints(near, None, kind, condition.family, target, icmp_id)
 
 
 def _pass_only_echo_replies(near: socket.socket, family: int) -> None:
@@ -118,6 +130,25 @@ def _pass_only_echo_replies(near: socket.socket, family: int) -> None:
     words = [0xFFFFFFFF] * 8
     words[_ECHO_REPLY_6 // 32] &= ~(1 << _ECHO_REPLY_6 % 32)
     near.setsockopt(socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, struct.pack("8I", *words))
+
+
+def _pass_only_id(near: socket.socket, family: int, icmp_id: int) -> None:
+    """Keeps the replies to other people's echoes out of the queue, which a flood of them would fill (socket(7)).
+
+    Raw IPv4 sockets see the IP header, whose length the first instruction reads; raw IPv6 sockets do not.
+    """
+    offset = 4  # of the identifier, in an echo reply
+    load = [(_BPF_LDXB_MSH, 0, 0, 0), (_BPF_LDH_IND, 0, 0, offset)] if family == 4 else [(_BPF_LDH_ABS, 0, 0, offset)]
+    program = [*load, (_BPF_JEQ, 0, 1, icmp_id), (_BPF_RET, 0, 0, 0xFFFFFFFF), (_BPF_RET, 0, 0, 0)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in program))
+    near.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(code)))
+
+
+def _drain(near: socket.socket) -> None:
+    """Empties the queue of what came before the filters were there: full, it would drop our first reply."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            near.recv(1, socket.MSG_DONTWAIT)
 
 
 def _ask_for_ttl(end: socket.socket, family: int) -> None:

@@ -64,10 +64,16 @@ def inside(descriptor: int) -> Iterator[None]:
         os.close(home)
 
 
-def map_self(uid: int, gid: int) -> None:
-    """Makes the caller root in its new user namespace: single-id maps, no setgroups (user_namespaces(7))."""
-    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        Path(f"/proc/self/{name}").write_text(text)
+def map_self(uid: int, gid: int, inside: int = 0) -> None:
+    """Gives the caller the id `inside` in its new user namespace: single-id maps, no setgroups (user_namespaces(7)).
+
+    uid, gid: its ids outside, read before it entered.
+    """
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{inside} {uid} 1"), ("gid_map", f"{inside} {gid} 1")):
+        try:
+            Path(f"/proc/self/{name}").write_text(text)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"write /proc/self/{name}") from None
 
 
 def link_up(name: str) -> None:

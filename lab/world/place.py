@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
@@ -79,6 +80,7 @@ class World:
             pick("link", name, LINKS)
         self.links: dict[str, Link] = {}
         self.skipped: list[Skipped] = []
+        self._turn = threading.Lock()  # threads share a world; each request must get its own reply
         self._start()
         try:
             self.rights = str(self._ask("hello")["rights"])
@@ -128,7 +130,8 @@ class World:
         return json.loads(data), descriptors
 
     def _ask(self, op: str, **arguments: Any) -> Any:
-        reply, descriptors = self._exchange(op, arguments)
+        with self._turn:
+            reply, descriptors = self._exchange(op, arguments)
         if "error" in reply:
             raise _refused(op, **reply["error"])
         return socket.socket(fileno=descriptors[0]) if descriptors else reply["result"]

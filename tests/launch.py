@@ -1,0 +1,75 @@
+"""Runs a command in a network namespace of its own, with things wrong that a test plants there.
+
+    python launch.py [FAULT…] -- COMMAND…
+
+It always enters a new user and network namespace with its own lo up, so nothing here touches the machine. Exit 77 if
+that cannot be had. Faults:
+
+no-rights      the command has no capability
+no-userns      no further user namespace can be made
+near-only      one more network namespace can be made: the near one of a private world, but no far one
+ping-sockets   ping sockets are allowed
+ipv6-off       IPv6 is switched off
+deaf           echo requests are not answered
+lo-down        lo stays down
+small-disk     the folder "small" is a file system of 256 KiB
+one-cpu        the command may use one CPU only
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+from lab.world import kernel
+
+CLONE_NEWNS = 0x20000
+
+
+def write(path: str, text: str) -> None:
+    Path("/proc/sys", path).write_text(text)
+
+
+def mount_small_disk() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    Path("small").mkdir()
+    if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"small", b"tmpfs", 0, b"size=256k"):
+        print(f"no file system for the test: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
+        sys.exit(77)
+
+
+def main() -> None:
+    split = sys.argv.index("--")
+    faults, command = set(sys.argv[1:split]), sys.argv[split + 1 :]
+    uid, gid = os.getuid(), os.getgid()
+    try:
+        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNET)
+        # Another user than root loses every capability when the command is executed.
+        kernel.map_self(uid, gid, inside=1000 if "no-rights" in faults else 0)
+    except OSError as error:
+        print(f"no user namespace for the test: {error}", file=sys.stderr)
+        sys.exit(77)
+    if "ipv6-off" in faults:
+        write("net/ipv6/conf/all/disable_ipv6", "1")
+        write("net/ipv6/conf/default/disable_ipv6", "1")
+    if "deaf" in faults:
+        write("net/ipv4/icmp_echo_ignore_all", "1")
+        write("net/ipv6/icmp/echo_ignore_all", "1")
+    if "lo-down" not in faults:
+        kernel.link_up("lo")
+    if "ping-sockets" in faults:
+        write("net/ipv4/ping_group_range", "1000 1000" if "no-rights" in faults else "0 0")
+    if "no-userns" in faults:
+        write("user/max_user_namespaces", "0")
+    if "near-only" in faults:
+        write("user/max_net_namespaces", "2")  # the command's own is the first
+    if "small-disk" in faults:
+        mount_small_disk()
+    if "one-cpu" in faults:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    os.execvp(command[0], command)
+
+
+main()

@@ -1,0 +1,151 @@
+/* What the checks of native/ share: how a case fails, the ends and rows of a stream, and the wire between the ends.
+ *
+ * A case is a function without arguments that returns if all is well. Each runs in a process of its own, so it may
+ * leave sockets, signal handlers and faults behind. */
+#pragma once
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "internal.h"
+
+/* ---- check.c: cases ---- */
+
+enum {
+    BOTH_FAMILIES = 1, /* runs as NAME-4 and NAME-6 */
+    THREADS = 2,       /* has a reflector's thread, so ThreadSanitizer should see it */
+};
+
+struct check {
+    const char *name;
+    void (*run)(void);
+    int traits;
+};
+#define CASE(function, traits) {#function, function, traits}
+
+extern const struct check stream_checks[], stop_checks[], loss_checks[], refusal_checks[], failure_checks[],
+    message_checks[], icmp_checks[];
+
+extern int family;       /* AF_INET or AF_INET6: what the running case is about */
+extern char trying[160]; /* the variant being tried, for messages */
+
+_Noreturn void fail(const char *file, int line, const char *claim);
+_Noreturn void fail_equal(const char *file, int line, const char *claim, long long left, long long right);
+/* Ends the case: this machine can't run it. */
+_Noreturn void skip(const char *what, int error);
+
+#define CHECK(claim)                                    \
+    do {                                                \
+        if (!(claim)) fail(__FILE__, __LINE__, #claim); \
+    } while (0)
+#define CHECK_EQUAL(left, right)                                                                 \
+    do {                                                                                         \
+        long long left_ = (left), right_ = (right);                                              \
+        if (left_ != right_) fail_equal(__FILE__, __LINE__, #left " == " #right, left_, right_); \
+    } while (0)
+
+/* ---- trial.c: one stream ---- */
+
+enum placement { INLINE, SAME_CPU, CROSS_CPU, OWN_THREAD /* cross-cpu if there are two CPUs, else same-cpu */ };
+
+/* 0 stands for a default: 56 bytes, 100 probes, a timeout of 10 s. */
+struct setup {
+    int kind; /* enum lab_kind */
+    enum placement placement;
+    int wait; /* enum lab_wait */
+    int size;
+    int64_t count, warmup, timeout_ns, patience;
+};
+
+struct trial {
+    struct lab_stream stream;
+    struct lab_record *rows; /* exactly stream.count of them, so that AddressSanitizer sees one too many */
+    unsigned char *scratch;  /* exactly LAB_SCRATCH_BYTES */
+    int32_t stop;
+    int64_t result, took_ns;
+    int ttl; /* what a socket of this family sends with */
+};
+
+#define MS 1000000LL
+#define SECOND (1000 * MS)
+/* For what should take no time: long enough for a machine that is busy with other things. */
+#define PROMPT_NS (2 * SECOND)
+
+int cpu_count(void);
+/* A socket that is bound to the loopback address; skips the case if there is no such address. */
+int open_socket(int type);
+/* Connected sockets for kind LAB_UDP or LAB_TCP, set up as lab.world does it. */
+void open_ends(int kind, int *near, int *far);
+/* A stream over the given ends; far is -1 for ICMP. Pins the calling thread. */
+struct trial trial_over(struct setup setup, int near, int far);
+/* A stream over new ends. */
+struct trial trial_open(struct setup setup);
+/* A stream whose probes arrive nowhere: its ends are connected, but not to each other. */
+struct trial trial_deaf(struct setup setup);
+/* Runs the stream and keeps what it returned and how long it took. */
+int64_t trial_run(struct trial *trial);
+/* Closes the ends. */
+void trial_close(struct trial *trial);
+/* Row `seq` is that of a probe that was answered in time, all stamps in order. */
+void check_received(const struct trial *trial, int64_t seq);
+/* The stream ran to its end, and every row is such a row. */
+void check_all_received(const struct trial *trial);
+/* Calls `check` for UDP and TCP, by block and by spin, inline and (where two CPUs allow it, if spinning) with a thread.
+ */
+void each_variant(void (*check)(struct setup));
+
+/* ---- wire.c: what a bad network or a short kernel does, done to the calls of the code under test ---- */
+
+/* What becomes of one message. */
+enum action {
+    PASS,
+    LOSE,
+    TWICE,
+    HOLD_TO_NEXT,   /* sent right before the next message of its way */
+    HOLD_PAST_NEXT, /* sent right after it */
+    HALF,           /* the second half is held to the next (TCP) */
+    PIECES,         /* sent a few bytes at a time (TCP) */
+    BEYOND,         /* numbered beyond the last probe */
+    OTHER_NONCE,
+    CUT,       /* to CUT_BYTES (UDP) */
+    CUT_SHORT, /* to less than the smallest message (UDP) */
+    EMPTY,     /* no bytes at all (UDP) */
+};
+enum { CUT_BYTES = 40 };
+
+/* The messages that leave one end. */
+struct way {
+    int fd;
+    const enum action *actions; /* by sequence number; NULL: all pass */
+    uint64_t count;             /* of them */
+    int64_t sent, unrecorded, goodbyes;
+    unsigned char held[LAB_MAX_PAYLOAD];
+    size_t held_length;
+    bool held_past;
+};
+
+/* Sends by a call that the wire doesn't see. */
+void send_plain(int fd, const void *bytes, size_t length);
+
+/* What becomes of calls on one descriptor. */
+struct fault {
+    int fd;
+    int64_t first;        /* the first call it hits, from 0 */
+    int64_t times;        /* how many calls it hits */
+    int64_t every;        /* one call in so many goes through all the same; 0: none does */
+    int error;            /* errno to fail with; 0: the call goes through */
+    void (*hook)(void *); /* called before call `first` */
+    void *argument;
+    int64_t calls; /* so far */
+};
+
+struct wire {
+    struct way requests, replies;
+    struct fault send, recv, recvmsg; /* `send` is for sendto too */
+    int thread_error;                 /* what pthread_create fails with, or 0 */
+};
+extern struct wire wire;
+
+/* Lets the wire act on the ends of this stream. Actions are by sequence number, stream.count of them; NULL: pass. */
+void wire_lay(const struct trial *trial, const enum action *requests, const enum action *replies);

@@ -1,0 +1,94 @@
+"""What no machine can measure is refused in one line that names the remedy."""
+
+from __future__ import annotations
+
+import pytest
+
+import lab
+from lab.conditions import LINKS, MAX_COUNT, MAX_PAYLOAD, MIN_PAYLOAD, PROBES, parse_target
+from lab.experiment import Experiment
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"link": "eth0"}, "unknown link 'eth0': choose from lo, veth"),
+        ({"probe": "sctp"}, "unknown probe 'sctp': choose from icmp, udp, tcp"),
+        ({"family": 5}, "unknown family 5: choose from 4, 6"),
+        ({"wait": "epoll"}, "unknown wait mode 'epoll': choose from block, spin"),
+        ({"placement": "far"}, "unknown placement 'far'"),
+        ({"arrivals": "poisson"}, "unknown arrivals 'poisson': choose from closed"),
+        ({"size": 15}, "a size of 15 bytes: icmp takes 16 to 65,507"),
+        ({"probe": "udp", "size": 31}, "udp takes 32 to"),
+        ({"size": MAX_PAYLOAD + 1}, "icmp takes 16 to 65,507"),
+        ({"timeout_ns": 0}, "more than 0"),
+        ({"placement": "cross-cpu"}, "use inline, or --probe udp"),
+        ({"probe": "udp", "wait": "spin", "placement": "same-cpu"}, "use --wait block"),
+        ({"target": "127.0.0.2", "family": 6}, "leave the family out"),
+        ({"target": "127.0.0.2", "link": "veth"}, "leave the family out, or name a link"),
+    ],
+)
+def test_refused(options, said):
+    with pytest.raises(lab.UsageError) as caught:
+        lab.Condition(**options)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_the_limits_themselves_are_allowed(probe, family):
+    for size in (MIN_PAYLOAD[probe], MAX_PAYLOAD):
+        assert lab.Condition(probe=probe, family=family, size=size).size == size
+
+
+@pytest.mark.parametrize(("text", "family"), [("127.0.0.1", 4), ("127.255.255.254", 4), ("::1", 6), ("0:0::0:1", 6)])
+def test_loopback_targets(text, family):
+    assert parse_target(text) == family
+
+
+@pytest.mark.parametrize("text", ["8.8.8.8", "0.0.0.0", "::", "::2", "::ffff:127.0.0.1", "127.1", "localhost", ""])
+def test_other_targets_are_refused(text):
+    with pytest.raises(lab.UsageError, match=r"127\.x\.x\.x, ::1|127\.0\.0\.0/8"):
+        parse_target(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"count": 0}, f"a count of 0: give 1 to {MAX_COUNT:,}"),
+        ({"count": MAX_COUNT + 1}, f"give 1 to {MAX_COUNT:,}"),
+        ({"rounds": 0}, "a number of rounds of 0"),
+        ({"warmup": -1}, "a warm-up of -1: give 0 to"),
+        ({"seed": -1}, "a seed of -1"),
+        ({"links": ()}, "no link to measure: choose from lo, veth"),
+        ({"links": ("lo", "wlan")}, "unknown link 'wlan'"),
+        ({"families": (4, 5)}, "unknown family 5"),
+        ({"probes": ("udp", "x")}, "unknown probe 'x'"),
+        ({"probes": ("udp",), "wait": "spin", "placement": "same-cpu"}, "use --wait block"),
+    ],
+)
+def test_experiments_refused(options, said):
+    with pytest.raises(lab.UsageError) as caught:
+        Experiment(**options)
+    assert said in str(caught.value)
+
+
+def test_expansion_is_the_product_without_repeats():
+    conditions = Experiment(links=("lo", "veth", "lo"), families=(4, 6, 4)).conditions()
+    assert len(conditions) == len(set(conditions)) == len(LINKS) * 2 * len(PROBES)
+
+
+def test_icmp_stays_inline_and_says_so():
+    experiment = Experiment(placement="cross-cpu")
+    placements = {c.probe: c.placement for c in experiment.conditions()}
+    assert placements == {"icmp": "inline", "udp": "cross-cpu", "tcp": "cross-cpu"}
+    assert "not cross-cpu" in experiment.notes()[0]
+
+
+def test_rounds_are_shuffled_by_the_seed_alone():
+    conditions = Experiment().conditions()
+    orders = [tuple(Experiment(seed=1).order(conditions, r)) for r in range(6)]
+    assert all(sorted(map(str, order)) == sorted(map(str, conditions)) for order in orders)
+    assert len(set(orders)) > 1
+    assert orders == [tuple(Experiment(seed=1).order(conditions, r)) for r in range(6)]
+    assert orders != [tuple(Experiment(seed=2).order(conditions, r)) for r in range(6)]

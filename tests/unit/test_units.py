@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lab
+from lab.units import duration, format_ns, micros
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [("5ms", 5_000_000), ("200us", 200_000), ("200µs", 200_000), ("2s", 2_000_000_000), ("1.5 s", 1_500_000_000),
+     ("1ns", 1), ("1min", 60_000_000_000)],
+)  # fmt: skip
+def test_durations(text, ns):
+    assert duration(text) == ns
+
+
+@pytest.mark.parametrize("text", ["5", "", "ms", "5 minutes", "-5ms", "5e3ms", "0s", "0.1ns", "5ms x"])
+def test_bad_durations_name_the_units(text):
+    with pytest.raises(lab.UsageError, match="give"):
+        duration(text)
+
+
+@given(st.integers(1, 10**15))
+def test_nanoseconds_survive(ns):
+    assert duration(f"{ns}ns") == ns
+
+
+@pytest.mark.parametrize(
+    ("ns", "text"),
+    [(None, "–"), (0, "0 ns"), (999, "999 ns"), (999.6, "1.00 µs"), (6_520, "6.52 µs"), (12_345, "12.3 µs"),
+     (99_960, "100 µs"), (999_600, "1.00 ms"), (1.5e9, "1.50 s"), (-2_500, "-2.50 µs")],
+)  # fmt: skip
+def test_format(ns, text):
+    assert format_ns(ns) == text
+
+
+def test_micros():
+    assert micros(1_050, sign=True) == "+1.05"
+    assert micros(-1_050, sign=True) == "-1.05"
+    assert micros(74_760) == "74.8"
+    assert micros(None) == "–"

@@ -1,0 +1,117 @@
+"""The commands from end to end, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+
+ROWS = [(probe, family, link) for probe in ("icmp", "udp", "tcp") for family in (4, 6) for link in ("lo", "veth")]
+
+
+@pytest.mark.parametrize("rights", ["as we are", "unprivileged"])
+def test_compare_prints_a_row_for_each_condition(run, world, rights):
+    faults = ("no-rights",) if rights == "unprivileged" else ()
+    done = run("compare", "--rounds", "5", "--count", "200", "--seed", "3", "-o", "study", "--json", faults=faults)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert [(row["probe"], row["family"], row["link"]) for row in document["rows"]] == ROWS
+    assert document["skipped"] == []
+    for row in document["rows"]:
+        assert (row["rounds"], row["sent"], row["received"], row["lost"]) == (5, 1_000, 1_000, 0)
+        low, high = row["p50_ci_ns"]
+        assert 0 < low <= row["p50_ns"] <= high
+        assert row["p50_ns"] <= row["p90_ns"] <= row["p99_ns"]
+        assert row["p999_ns"] is None
+        assert (row["p50_minus_lo_ns"] is None) == (row["link"] == "lo")
+        assert (row["p50_minus_lo_ci_ns"] is None) == (row["link"] == "lo")
+
+
+def test_a_study_is_shown_and_drawn_again(run, world, tmp_path):
+    done = run("compare", "--rounds", "5", "--count", "100", "--probes", "udp", "--links", "lo,veth")
+    assert done.returncode == 0, done.stderr
+    assert "runs, about" in done.stderr
+    (folder,) = (tmp_path / "studies").iterdir()
+    assert sorted(path.name for path in (folder / "figures").iterdir()) == ["ccdf.png", "ecdf.png"]
+    again = run("show")
+    assert again.stdout in done.stdout
+    assert json.loads(run("show", str(folder), "--json").stdout)["study"] == str(folder)
+    drawn = run("plot", "--kind", "ccdf", "-o", "tails.svg")
+    assert drawn.stdout == "tails.svg\n"
+    assert (tmp_path / "tails.svg").read_text().startswith("<?xml")
+    study = json.loads((folder / "study.json").read_text())
+    assert study["complete"] is True
+    assert study["host"]["kernel"]
+    assert study["world"]["links"]["veth"]["mtu"] == 1_500
+    assert study["world"]["offloads"]["near veth"]
+    assert study["world"]["sysctls"]["net.ipv4.tcp_congestion_control"]
+    assert study["clock"]["after"]["monotonic_ns"] > study["clock"]["before"]["monotonic_ns"]
+
+
+def test_the_same_seed_gives_the_same_order(run, world, tmp_path):
+    orders = []
+    for name in ("a", "b"):
+        run("compare", "--rounds", "3", "--count", "20", "--seed", "11", "-o", name)
+        runs = json.loads((tmp_path / name / "study.json").read_text())["runs"]
+        orders.append([(r["round"], r["link"], r["family"], r["probe"]) for r in runs])
+    assert orders[0] == orders[1]
+    first, second = ([o[1:] for o in orders[0] if o[0] == r] for r in (1, 2))
+    assert sorted(first) == sorted(second)
+    assert first != second
+
+
+@pytest.mark.parametrize("family", ["-4", "-6"])
+@pytest.mark.parametrize("probe", ["icmp", "udp", "tcp"])
+def test_rtt_prints_one_document(run, world, family, probe):
+    done = run("rtt", "lo", "--probe", probe, family, "--count", "20000", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["sent"] == document["received"] == 20_000
+    assert document["inline_fraction"] > 0.9
+    rtt = document["rtt_ns"]
+    assert 0 < rtt["min"] <= rtt["p50"] <= rtt["p90"] <= rtt["p99"] <= rtt["p999"] <= rtt["max"]
+    assert document["reply"]["source"] == {"-4": "127.0.0.1", "-6": "::1"}[family]
+    assert document["response_ns"] is document["stages_ns"] is None
+    assert document["clock"]["read_ns"] > 0
+    assert document["condition"]["probe"] == probe
+
+
+def test_rtt_in_the_terminal(run, world):
+    done = run("rtt", "veth", "--probe", "udp", "-6", "--wait", "spin", "--placement", "inline", "--count", "500")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "veth IPv6 udp → 2001:2:0:1::2, 56 bytes, spin, inline, ttl 64"
+    assert lines[1].startswith("500 sent, 500 received, 0 lost")
+    assert max(map(len, lines)) <= 80
+    bars = [line for line in lines if "│" in line]
+    assert len(bars) >= 10
+    assert sum(int(line.split()[-1]) for line in bars) == 500
+
+
+def test_rtt_is_kept_as_a_study(run, world, tmp_path):
+    done = run("rtt", "127.1.2.3", "--probe", "udp", "--count", "100", "-o", "one")
+    assert done.returncode == 0, done.stderr
+    study = json.loads((tmp_path / "one" / "study.json").read_text())
+    assert study["complete"] is True
+    assert study["runs"][0]["target"] == study["runs"][0]["reply"]["source"] == "127.1.2.3"
+    assert json.loads(run("show", "one", "--json").stdout)["rows"][0]["received"] == 100
+
+
+def test_memory_of_a_long_stream(world):
+    """At most 128 bytes a probe above what importing takes, writing the study included."""
+    code = """
+import resource, sys, tempfile, lab
+from lab import experiment, figures, summaries
+import polars
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+lab.rtt("lo", probe="udp", count=1000, output=tempfile.mkdtemp() + "/warm").to_json()
+before = peak()
+stream = lab.rtt("lo", probe="udp", count=2_000_000, output=tempfile.mkdtemp() + "/study")
+assert stream.to_json()["received"] == 2_000_000
+print((peak() - before) / 2_000_000)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) <= 128, f"{done.stdout} bytes a probe"
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0

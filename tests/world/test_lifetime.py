@@ -1,0 +1,207 @@
+"""Stopping, dying and cleaning up: what was finished is kept, and nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import lab
+from lab.probes import send_stream
+from lab.studies import Study
+from lab.world import open_endpoints
+
+
+def namespaces():
+    """Every network namespace that a process lives in, and every helper that is alive."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            found.add(str((entry / "ns/net").readlink()))
+            if b"lab.world.helper" in (entry / "cmdline").read_bytes():
+                found.add(f"helper {entry.name}")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it ended meanwhile, or is somebody else's
+    return found
+
+
+@pytest.fixture
+def start(tmp_path, world):
+    """Starts ``lab …`` in the background; kills it at the end if need be."""
+    started = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lab", *arguments],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_ctrl_c_keeps_the_finished_runs(start, tmp_path, wait_until):
+    process = start("compare", "--rounds", "5000", "--count", "500", "-o", "study", "--json")
+    wait_until(lambda: len(list(tmp_path.glob("study/probes/*.parquet"))) >= 5, "five runs")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert out == ""
+    last = err.strip().splitlines()[-1]
+    assert "finished runs are kept in study (lab show study)" in last
+    study = Study.load(tmp_path / "study")
+    assert not study.complete
+    assert len(study.runs) >= 5
+    assert len(study.to_polars()) == 500 * len(study.runs)
+    assert any("partial" in warning for warning in study.summary().warnings)
+    shown = subprocess.run(
+        [sys.executable, "-m", "lab", "show", "study"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "the study is partial" in shown.stdout
+
+
+def test_ctrl_c_before_the_first_run_leaves_no_empty_study(start, tmp_path, wait_until):
+    process = start("compare", "--count", "10000000", "-o", "study")
+    wait_until(lambda: (tmp_path / "study" / "study.json").exists(), "the study's folder")
+    process.send_signal(signal.SIGINT)
+    _out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "nothing to keep" in err
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("wait", ["block", "spin"])
+@pytest.mark.parametrize("probe", ["icmp", "udp", "tcp"])
+def test_ctrl_c_ends_a_stream_and_prints_what_was_measured(start, probe, wait, wait_until):
+    process = start("rtt", "lo", "--probe", probe, "--wait", wait, "--count", "10000000", "--json")
+    wait_until(lambda: ticks_of_pinned_thread(process.pid) > 3, "the stream's thread to have run for a while")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    document = json.loads(out)
+    assert document["interrupted"] is True
+    assert 0 < document["sent"] < 10_000_000
+    assert document["sent"] == document["received"]
+    assert "interrupted after" in err
+
+
+def ticks_of_pinned_thread(pid):
+    """CPU time, in clock ticks, of the thread that may use one CPU only: the stream's."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        status = (task / "status").read_text()
+        cpus = next(line.split()[1] for line in status.splitlines() if line.startswith("Cpus_allowed_list"))
+        if cpus.isdigit():
+            fields = (task / "stat").read_text().rpartition(")")[2].split()
+            return int(fields[11]) + int(fields[12])
+    return 0
+
+
+def test_the_budget_ends_with_a_whole_round(run, world):
+    done = run("compare", "--rounds", "5000", "--count", "50", "--links", "lo", "--budget", "1s", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    rounds = {row["rounds"] for row in document["rows"]}
+    assert len(rounds) == 1
+    assert 1 <= rounds.pop() < 5000
+    assert any("budget was used up" in warning for warning in document["warnings"])
+
+
+@pytest.mark.parametrize("probe", ["udp", "tcp"])
+@pytest.mark.parametrize("placement", ["inline", "same-cpu"])
+def test_a_reflector_that_dies_ends_the_stream(world, family, probe, placement, wait_until):
+    """Its socket is shut down underneath it, in the middle of a stream that would take minutes."""
+    condition = lab.Condition(probe=probe, family=family, placement=placement)
+    with open_endpoints(world, condition) as ends:
+        caught = []
+
+        def stream():
+            with pytest.raises(lab.StreamError) as error:
+                send_stream(condition, ends, count=10_000_000, warmup=0)
+            caught.append(error.value)
+
+        thread = threading.Thread(target=stream)
+        thread.start()
+        wait_until(lambda: threading.active_count() > 2, "the stream's thread")
+        ends.far.shutdown(socket.SHUT_RDWR)
+        thread.join(30)
+        assert not thread.is_alive()
+    (error,) = caught
+    assert "the reflector" in str(error)
+    assert "socket was closed" in str(error)
+    assert 0 <= error.done < 10_000_000
+
+
+def test_a_stream_does_not_move_the_callers_thread(world):
+    before = os.sched_getaffinity(0)
+    lab.rtt("lo", world=world, count=100, probe="udp", placement="same-cpu")
+    assert os.sched_getaffinity(0) == before
+
+
+def test_a_world_ends_with_its_last_descriptor(wait_until):
+    before = namespaces()
+    with lab.World(["lo", "veth"]) as world:
+        kept = world.socket(socket.AF_INET, socket.SOCK_DGRAM, end="far")
+        assert namespaces() - before
+    wait_until(lambda: not namespaces() - before, "the helper's end")
+    with kept:  # the socket keeps its namespace for as long as it is open
+        kept.bind(("127.0.0.1", 0))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:
+            ours.bind(("127.0.0.1", kept.getsockname()[1]))  # the same port, in another namespace
+
+
+def test_a_helper_that_is_killed_is_an_error_and_not_a_hang():
+    with lab.World(["lo"]) as world:
+        os.kill(world.pid, signal.SIGKILL)
+        with pytest.raises(lab.Unavailable, match=r"helper \(process \d+\) ended"):
+            world.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+
+def test_unknown_ends_and_links_are_refused(world):
+    with pytest.raises(lab.UsageError, match="choose from near, far"):
+        world.socket(socket.AF_INET, socket.SOCK_DGRAM, end="middle")
+    with pytest.raises(lab.UsageError, match="choose from lo, veth"):
+        lab.World(["wlan0"])
+
+
+def test_the_two_ends_of_a_veth_live_in_different_namespaces(world):
+    with (
+        world.socket(socket.AF_INET, socket.SOCK_DGRAM) as near,
+        world.socket(socket.AF_INET, socket.SOCK_DGRAM, end="far") as far,
+    ):
+        near.bind((world.links["veth"].near[4], 0))
+        with pytest.raises(OSError, match="Cannot assign requested address"):
+            far.bind((world.links["veth"].near[4], 0))
+
+
+def test_sigkill_at_any_moment_leaves_nothing(start, tmp_path, wait_until):
+    before = namespaces()
+    rng = random.Random(2)
+    for attempt in range(8):
+        process = start("compare", "--rounds", "50", "--count", "200", "-o", f"study{attempt}")
+        time.sleep(rng.uniform(0, 1.5))  # the moment is what is varied
+        process.kill()
+        process.communicate()
+        wait_until(lambda: not namespaces() - before, "everything to be gone")
+    for folder in tmp_path.glob("study*"):
+        study = Study.load(folder)
+        assert not study.complete
+        if study.runs:
+            assert len(study.to_polars()) == 200 * len(study.runs)
