@@ -50,8 +50,8 @@ def stream_text(stream: Stream) -> str:
     lines = [
         f"{c} → {reply['source'] or 'no reply'}, {c.size} bytes, {c.wait}, {c.placement}"
         + (f", ttl {reply['ttl']}" if reply["ttl"] else ""),
-        f"{stream.sent} sent, {stream.received} received, {stream.lost} lost"
-        + "".join(f", {n} {name}" for name in ("late", "duplicate", "reordered") if (n := getattr(stream, name))),
+        f"{stream.sent:,} sent, {stream.received:,} received, {stream.lost:,} lost"
+        + "".join(f", {n:,} {name}" for name in ("late", "duplicate", "reordered") if (n := getattr(stream, name))),
     ]
     if stream.inline_fraction is not None:
         lines[-1] += f", {stream.inline_fraction:.1%} answered inline"

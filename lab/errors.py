@@ -74,3 +74,7 @@ class Interrupted(LabError, KeyboardInterrupt):  # noqa: N818 - it is a kind of 
     def __init__(self, text: str, *, study: Path | None = None) -> None:
         super().__init__(text)
         self.study = study
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: whoever stopped a cell knows where it was."""
+        return [f"Interrupted: {self}"]

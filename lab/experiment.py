@@ -181,7 +181,7 @@ class _Session:
                 kept = self._keep()
                 if not isinstance(error, KeyboardInterrupt):
                     raise
-                raise _interrupted(kept) from error
+                raise _interrupted(kept) from None
             self.study.finish(**closing(self.study))
         self._tell(None, 1)
         return self.study

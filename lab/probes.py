@@ -13,7 +13,7 @@ import secrets
 import socket
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -82,7 +82,7 @@ def choose_cpus(condition: Condition) -> Cpus:
     return Cpus(near, allowed[-2])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Stream:
     """The probes of one condition, sent in one go (RFC 2330 *sample*).
 
@@ -90,7 +90,7 @@ class Stream:
     """
 
     condition: Condition
-    records: Records = field(repr=False)
+    records: Records
     foreign: int
     reply_source: str | None
     socket_kind: str
@@ -221,6 +221,8 @@ class Stream:
 
     def __str__(self) -> str:
         return stream_text(self)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"

@@ -38,9 +38,9 @@ def distribution_grid(
     probes = [probe for probe in PROBES if any(key[0] == probe for key in samples)]
     families = [family for family in FAMILIES if any(key[1] == family for key in samples)]
     with context():
-        from matplotlib.figure import Figure
+        from lab.figures.shown import ShownFigure
 
-        figure = Figure(figsize=(3.9 * len(families) + 0.6, 2.5 * len(probes) + 1.1), layout="constrained")
+        figure = ShownFigure(figsize=(3.9 * len(families) + 0.6, 2.5 * len(probes) + 1.1), layout="constrained")
         panels = figure.subplots(len(probes), len(families), sharex="row", sharey=True, squeeze=False)
         for row, probe in zip(panels, probes, strict=True):
             lines = [np.concatenate(list(rounds.values())) for key, rounds in samples.items() if key[0] == probe]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, runtime_checkable
@@ -210,7 +211,10 @@ class HostWorld:
 
     def describe(self) -> dict[str, Any]:
         """Sysctls, and the offloads of lo, for a study's metadata."""
-        return {"sysctls": sysctls(), "offloads": {f"near {name}": offloads(name) for name in self.links}}
+        # pyroute2 runs an event loop of its own, which a notebook's thread, having one already, would refuse.
+        with ThreadPoolExecutor(1) as elsewhere:
+            found = {f"near {name}": elsewhere.submit(offloads, name).result() for name in self.links}
+        return {"sysctls": sysctls(), "offloads": found}
 
     def close(self) -> None:
         """There is nothing to let go of."""

@@ -41,7 +41,7 @@ _Noreturn void skip(const char *what, int error);
     } while (0)
 #define CHECK_EQUAL(left, right)                                                                 \
     do {                                                                                         \
-        long long left_ = (left), right_ = (right);                                              \
+        long long left_ = (long long)(left), right_ = (long long)(right);                        \
         if (left_ != right_) fail_equal(__FILE__, __LINE__, #left " == " #right, left_, right_); \
     } while (0)
 
