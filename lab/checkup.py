@@ -9,6 +9,7 @@ import errno
 import importlib.metadata
 import os
 import socket
+import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -50,10 +51,18 @@ class Report:
         return {"format": 1, "items": [asdict(item) for item in self.items], "ok": self.ok}
 
     def __str__(self) -> str:
+        """A block a finding, 80 columns wide."""
+        indent = " " * 22
+
+        def block(head: str, text: str) -> str:
+            return textwrap.fill(text, 80, initial_indent=head, subsequent_indent=indent, break_long_words=False)
+
         lines = []
         for item in self.items:
-            lines.append(f"{item.status:8} {item.id:13} {item.evidence}")
-            lines += [f"{'':22} {label}: {text}" for label, text in (("costs", item.cost), ("mend", item.fix)) if text]
+            lines.append(block(f"{item.status:8} {item.id:12} ", item.evidence))
+            lines += [
+                block(indent, f"{label}: {text}") for label, text in (("costs", item.cost), ("mend", item.fix)) if text
+            ]
         return "\n".join(lines)
 
     __repr__ = __str__

@@ -7,7 +7,9 @@ come from ``Condition`` and ``Experiment``, which the Python functions share.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -16,11 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from lab.conditions import FAMILIES, LINKS, PROBES, Condition
+from lab.conditions import FAMILIES, LINKS, PROBES, Condition, pick
 from lab.errors import LabError, UsageError
 
 if TYPE_CHECKING:
-    from lab.progress import Progress
     from lab.summaries import Summary
 
 T = TypeVar("T")
@@ -74,7 +75,7 @@ def _list(text: str, what: str, known: tuple[T, ...], convert: Callable[[str], A
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    print(json.dumps(document, ensure_ascii=False))
+    print(json.dumps(document, ensure_ascii=False), flush=True)
 
 
 def _note(text: str) -> None:
@@ -105,6 +106,10 @@ def _command(example: str) -> Callable[[Callable[..., None]], Callable[..., None
                 raise typer.Exit(_fail(str(error), error.exit_code)) from error
             except KeyboardInterrupt as stop:
                 raise typer.Exit(_fail("interrupted", 130)) from stop
+            except BrokenPipeError:
+                raise  # whoever read our output has gone: the parser ends quietly
+            except OSError as error:
+                raise typer.Exit(_fail(f"cannot write the output: {error.strerror}", 1)) from error
 
         return app.command(epilog=f"Example: {example}")(guarded)
 
@@ -187,8 +192,9 @@ def compare(
     Every round sends one stream of each condition, in random order; a first round is discarded.
     """
     from lab.experiment import compare
+    from lab.terminal import ProgressBar
 
-    with _progress_bar() as progress:
+    with contextlib.closing(ProgressBar()) as progress:
         study = compare(
             links=_list(links, "link", LINKS),
             probes=_list(probes, "probe", PROBES),
@@ -206,10 +212,12 @@ def compare(
             output=output,
             progress=progress,
         )
-    figures = study.save_figures()
-    _show(study.summary(), as_json)
-    if not as_json:
-        for figure in figures:
+    summary = study.summary()
+    _show(summary, as_json)
+    if not any(row["received"] for row in summary.rows):
+        raise typer.Exit(1)
+    for figure in study.save_figures():
+        if not as_json:
             print(f"figure: {figure}")
 
 
@@ -226,17 +234,21 @@ def plot(
     study: StudyPath = None,
     kind: Annotated[str, typer.Option("--kind", metavar="ecdf|ccdf", help="which figure")] = "ecdf",
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="default: KIND.png")] = None,
+    as_json: Json = False,
 ) -> None:
     """Draw a study as a figure.
 
     ecdf: which fraction of the round trips took no longer than x. ccdf: which took longer, to show the tail.
     """
-    from lab.figures import save
+    from lab.figures import KINDS, save
     from lab.studies import Study
 
-    path = output or Path(f"{kind}.png")
-    save(Study.load(study).plot(kind), path)
-    print(path)
+    pick("figure", kind, KINDS)
+    path = save(Study.load(study).plot(kind), output or Path(f"{kind}.png"))
+    if as_json:
+        _print_json({"format": 1, "figure": str(path)})
+    else:
+        print(path)
 
 
 @_command("lab doctor --json")
@@ -267,25 +279,15 @@ def _show(summary: Summary, as_json: bool) -> None:
     print_summary(summary)
 
 
-class _progress_bar:  # noqa: N801 - used like a function
-    """A bar on standard error while a terminal is there to see it."""
-
-    def __enter__(self) -> Progress:
-        from lab.terminal import ProgressBar
-
-        self._bar = ProgressBar()
-        return self._bar
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-
 #: The parser's own error, which typer does not name in public.
 _ParserError: Any = typer.BadParameter.__base__
 
 
 def main() -> None:
     """The command ``lab``: runs one command and exits with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks µ or − still gets its table
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="lab", standalone_mode=False) or 0
     except _ParserError as error:

@@ -82,11 +82,6 @@ class Condition:
                 f"{self.target} is no IPv{self.family} address of lo: leave the family out, or name a link"
             )
 
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """What tells this condition from others in a study, in the order that tables are sorted by."""
-        return tuple(getattr(self, name) for name in self.factors())
-
     @classmethod
     def factors(cls) -> tuple[str, ...]:
         """The columns by which a study's rows are told apart."""

@@ -30,14 +30,15 @@ def histogram(rtt_ns: np.ndarray[Any, Any]) -> list[str]:
     if not len(rtt_ns):
         return []
     low, high = float(rtt_ns.min()), float(np.quantile(rtt_ns, 0.99))
-    edges = np.geomspace(low, max(high, low * 1.001), _BINS + 1)
-    edges[0], edges[-1] = low, max(high, low + 1)
+    high = max(high, low * 1.001, low + 1)  # bins that can be told apart, also where all delays are the same
+    edges = np.geomspace(low, high, _BINS + 1)
+    edges[0], edges[-1] = low, high
     counts, _ = np.histogram(rtt_ns, edges)
-    beyond = int(np.count_nonzero(rtt_ns > edges[-1]))
+    beyond = int(np.count_nonzero(rtt_ns > high))
     tallest = max(int(counts.max()), beyond)
     rows = [(format_ns(edge), int(n)) for edge, n in zip(edges[:-1], counts, strict=True)]
     if beyond:
-        rows.append((f"> {format_ns(edges[-1])}", beyond))
+        rows.append((f"> {format_ns(high)}", beyond))
     return [f"{label:>10} │{_bar(n / tallest)} {n}" for label, n in rows]
 
 
@@ -53,7 +54,7 @@ def stream_text(stream: Stream) -> str:
         f"{stream.sent:,} sent, {stream.received:,} received, {stream.lost:,} lost"
         + "".join(f", {n:,} {name}" for name in ("late", "duplicate", "reordered") if (n := getattr(stream, name))),
     ]
-    if stream.inline_fraction is not None:
+    if stream.inline_fraction is not None and stream.condition.probe == "icmp":
         lines[-1] += f", {stream.inline_fraction:.1%} answered inline"
     told = [(name, rtt[name]) for name in ("min", "p50", "p90", "p99", "p999", "max") if rtt[name] is not None]
     if told:

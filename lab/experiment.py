@@ -14,7 +14,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from lab.conditions import FAMILIES, LINKS, PLACEMENTS, PROBES, WAITS, Condition, check_count, pick
 from lab.errors import Interrupted, StreamError, Unavailable, UsageError
@@ -24,13 +24,12 @@ from lab.progress import Progress, Step, default_progress
 from lab.single import closing, run_info, study_document
 from lab.studies import Study
 from lab.units import duration
-from lab.world import Place, Skipped, open_endpoints, open_world
+from lab.world import Place, Skipped, open_endpoints, visit
 
 __all__ = ["Experiment", "compare"]
 
 MAX_ROUNDS = 10_000
-#: Unanswered probes in a row after which a condition of the discarded round counts as one that cannot be measured.
-_PATIENCE = 5
+T = TypeVar("T")
 #: A guess of what a run costs, until the first round has been timed: opening and writing, and each probe.
 _RUN_S = 0.03
 _PROBE_S = {"inline": 15e-6, "same-cpu": 25e-6, "cross-cpu": 100e-6}
@@ -108,9 +107,9 @@ class Experiment:
 def compare(
     *,
     links: Sequence[str] | str = LINKS,
-    families: Sequence[int] = FAMILIES,
-    probes: Sequence[str] = PROBES,
-    world: str | None = None,
+    families: Sequence[int] | int | str = FAMILIES,
+    probes: Sequence[str] | str = PROBES,
+    world: str | Place | None = None,
     output: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     budget: str | None = None,
@@ -120,32 +119,33 @@ def compare(
 ) -> Study:
     """Measures round trips over several links side by side, and keeps them as a study.
 
-    links: names, or "all". world: "new", "host", or None (a private world, or else the host's lo). output: the
-    study's folder, None for ``studies/<UTC time>``. seed: of the order of runs, None for one drawn now. budget: a
-    duration such as "30s", after which no new round is begun. options: the other fields of ``Experiment``.
+    links, families, probes: one, several, or "all". world: "new", "host", an open ``World``, or None (a private world,
+    or else the host's lo). output: the study's folder, None for ``studies/<UTC time>``. seed: of the order of runs,
+    None for one drawn now. budget: a duration such as "30s", after which no new round is begun. options: the other
+    fields of ``Experiment``.
 
     Raises UsageError, Unavailable (nothing can be measured here), StreamError, StudyError; Interrupted on Ctrl-C,
     whose ``study`` is the folder with the finished runs.
     """
     experiment = Experiment(
-        links=LINKS if links == "all" else _names(links),
-        families=tuple(families),
-        probes=_names(probes),
+        links=_several(links, LINKS),
+        families=_several(families, FAMILIES),
+        probes=_several(probes, PROBES),
         seed=secrets.randbelow(2**32) if seed is None else seed,
         budget_ns=None if budget is None else duration(budget),
         timeout_ns=Condition.timeout_ns if timeout is None else duration(timeout),
         **options,
     )
-    place, warnings = open_world(world, experiment.links)
-    try:
+    with visit(world, experiment.links) as (place, warnings):
         progress = progress or default_progress()
         return _Session(experiment, place, [*warnings, *experiment.notes()], progress, output).run()
-    finally:
-        place.close()
 
 
-def _names(names: Sequence[str] | str) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
+def _several(values: Sequence[T] | T | str, known: tuple[T, ...]) -> tuple[T, ...]:
+    """A tuple of one value, of several, or of all that is known ("all")."""
+    if values == "all":
+        return known
+    return (values,) if isinstance(values, str | int) else tuple(values)  # type: ignore[return-value,arg-type]
 
 
 class _Session:
@@ -179,9 +179,12 @@ class _Session:
                     self._round(round_)
             except BaseException as error:
                 kept = self._keep()
-                if not isinstance(error, KeyboardInterrupt):
-                    raise
-                raise _interrupted(kept) from None
+                if isinstance(error, KeyboardInterrupt):
+                    raise _interrupted(kept) from None
+                if isinstance(error, StreamError) and kept is not None:
+                    where = f"; {len(kept.runs)} finished runs are kept in {kept.path}"
+                    raise StreamError(f"{error}{where}", errno=error.errno or 0, done=error.done) from None
+                raise
             self.study.finish(**closing(self.study))
         self._tell(None, 1)
         return self.study
@@ -198,10 +201,9 @@ class _Session:
         if round_ == 0:
             self._settle()
 
-    def _stream(self, condition: Condition, patience: int = 0) -> Stream:
+    def _stream(self, condition: Condition) -> Stream:
         with open_endpoints(self.place, condition) as ends:
-            experiment = self.experiment
-            stream = send_stream(condition, ends, count=experiment.count, warmup=experiment.warmup, patience=patience)
+            stream = send_stream(condition, ends, count=self.experiment.count, warmup=self.experiment.warmup)
         if stream.interrupted:
             raise KeyboardInterrupt
         return stream
@@ -210,16 +212,15 @@ class _Session:
         """Measures a condition in the discarded round, or notes why it cannot be."""
         begun = time.monotonic()
         try:
-            self._stream(condition, _PATIENCE)
+            stream = self._stream(condition)
         except Unavailable as error:
             self._skip(condition, error.reason, error.errno, error.fix)
-        except StreamError as error:
-            if error.errno != errno.ETIMEDOUT:
-                raise
-            reason, _, fix = str(error).partition("; ")
-            self._skip(condition, reason, error.errno, fix[:1].upper() + fix[1:])
-        else:
-            self.took_s[condition] = time.monotonic() - begun
+            return
+        if not stream.received:
+            reason = f"none of {stream.sent} probes got a reply"
+            self._skip(condition, reason, errno.ETIMEDOUT, "Look for a rule that drops them (nft list ruleset)")
+            return
+        self.took_s[condition] = time.monotonic() - begun
 
     def _skip(self, condition: Condition, reason: str, number: int | None, fix: str) -> None:
         self.skipped.append(
@@ -244,6 +245,7 @@ class _Session:
     def _measure(self, condition: Condition, round_: int) -> None:
         begun = time.monotonic()
         stream = self._stream(condition)
+        self.warnings += [f"{condition}, round {round_}: {text}" for text in stream.warnings]
         self.study.add_run(condition, stream.records, {"round": round_, **run_info(stream)})
         self.took_s[condition] = time.monotonic() - begun
 
@@ -264,6 +266,8 @@ class _Session:
         else:
             total = len(self.conditions) * self.experiment.rounds if condition else done
             left_s = sum(self.took_s.values()) / len(self.took_s) * (total - done)
+        if self.experiment.budget_ns is not None:
+            left_s = max(0.0, min(left_s, self.experiment.budget_ns / 1e9 - (time.monotonic() - self.begun_s)))
         self.progress(Step(done, total, condition, left_s, discarded=round_ == 0))
 
     def _keep(self) -> Study | None:

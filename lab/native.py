@@ -33,10 +33,6 @@ class Stop:
         """Ends the stream that was given this flag."""
         self._flag[0] = 1
 
-    def is_set(self) -> bool:
-        """Whether somebody has set it."""
-        return bool(self._flag[0])
-
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSpec:
@@ -66,6 +62,7 @@ class Outcome:
     foreign: int
     far_foreign: int
     reply_source: str | None
+    reply_ttl: int | None
 
 
 def new_records(count: int) -> Records:
@@ -91,7 +88,8 @@ def run_stream(spec: StreamSpec, records: Records, stop: Stop) -> Outcome:
     source = None
     if stream.source_seen:
         source = socket.inet_ntop(spec.family, ffi.buffer(stream.reply_source)[: len(spec.target)])
-    return Outcome(int(stream.done), int(stream.foreign), int(stream.far_foreign), source)
+    ttl = int(stream.reply_ttl) or None
+    return Outcome(int(stream.done), int(stream.foreign), int(stream.far_foreign), source, ttl)
 
 
 def _stream(spec: StreamSpec) -> Any:
@@ -107,11 +105,13 @@ def _stream(spec: StreamSpec) -> Any:
 
 def _why(code: int, far_error: int, spec: StreamSpec) -> str:
     if code == errno.EPIPE and far_error:
-        return f"the reflector died: {errno_name(far_error)}; its socket was closed or a rule refused its reply"
+        return f"the reflector died: {errno_name(far_error)}; its socket was closed, or a rule refused its reply"
     if code in (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED):
-        return f"the reflector is gone: {errno_name(code)}; its socket was closed while the stream ran"
-    if code == errno.ETIMEDOUT:
+        return f"the reflector is gone: {errno_name(code)}; its socket was closed while the stream ran; measure again"
+    if code == errno.ETIMEDOUT and spec.kind != "tcp":
         return f"{spec.patience} probes in a row got no reply; look for a rule that drops them (nft list ruleset)"
+    if code in (errno.ETIME, errno.ETIMEDOUT):
+        return "the connection stalled; look for a rule that drops its segments (nft list ruleset)"
     if code == errno.EMSGSIZE:
         return f"a probe of {spec.size} bytes does not fit: {errno_name(code)}; give a smaller size"
     if code in (errno.EPERM, errno.EACCES):

@@ -6,8 +6,10 @@ Ctrl-C, which Python delivers to the main thread, can stop it.
 
 from __future__ import annotations
 
+import errno
 import html
 import ipaddress
+import math
 import os
 import secrets
 import socket
@@ -22,7 +24,7 @@ import numpy.typing as npt
 from lab import native, stats
 from lab.conditions import Condition, check_count
 from lab.display import stream_text
-from lab.errors import Unavailable
+from lab.errors import StreamError, Unavailable
 from lab.host import clocksource
 from lab.interrupts import noted
 from lab.records import FLAGS, LATE, LOST, RECEIVED, Records
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["Cpus", "Sockets", "Stream", "choose_cpus", "send_stream"]
 
 DEFAULT_WARMUP = 100
+#: A stream gives up when nothing has come back for so long, and for at least so many probes.
+_SILENCE_NS = 10_000_000_000
+_MIN_PATIENCE = 5
 
 
 class Sockets(Protocol):
@@ -93,11 +98,13 @@ class Stream:
     records: Records
     foreign: int
     reply_source: str | None
+    reply_ttl: int | None
     socket_kind: str
     cpus: Cpus
     started_ns: int
     ended_ns: int
     interrupted: bool = False
+    gave_up: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -157,23 +164,23 @@ class Stream:
     def inline_fraction(self) -> float | None:
         """The fraction of received probes whose reply was queued already when first asked for.
 
+        What it finds for icmp holds by construction for udp and tcp inline, whose reflector is this same thread.
         None where the first look is one that sleeps (a reflector in its own thread, waiting by blocking).
         """
         if self.condition.placement != "inline" and self.condition.wait == "block":
             return None
-        return self._flagged("inline") / self.received if self.received else None
+        inline = self.records["flags"][self._status == RECEIVED] & FLAGS["inline"]
+        return float(np.count_nonzero(inline) / self.received) if self.received else None
 
     @property
     def reply(self) -> dict[str, Any]:
-        """The first reply: source address, TTL or hop limit (None for TCP), and payload bytes."""
+        """The first reply, warm-up included: source address, TTL or hop limit (None for TCP), and payload bytes."""
         answered = np.flatnonzero(self._status >= LATE)
         if not len(answered):
             return {"source": None, "ttl": None, "bytes": None}
-        ttls = self.records["reply_ttl"]
-        known = np.flatnonzero(ttls)
         return {
             "source": self.reply_source,
-            "ttl": int(ttls[known[0]]) if len(known) else None,
+            "ttl": self.reply_ttl,
             "bytes": int(self.records["reply_bytes"][answered[0]]),
         }
 
@@ -234,14 +241,13 @@ def send_stream(
     *,
     count: int,
     warmup: int = DEFAULT_WARMUP,
-    patience: int = 0,
     cpus: Cpus | None = None,
 ) -> Stream:
     """Sends one stream of `count` probes over the given ends and returns what came of it.
 
-    warmup: probes sent first and not recorded. patience: give up after so many unanswered in a row; 0: never.
-    Raises StreamError if the stream ended before its time, Unavailable for a placement that cannot be had.
-    Ctrl-C ends it within 50 ms: then the rows that were finished are returned, marked ``interrupted``.
+    warmup: probes sent first and not recorded. Raises StreamError if the stream ended before its time, Unavailable for
+    a placement that cannot be had. Two things end it early and leave the rows that were finished: Ctrl-C, within 50 ms
+    (``interrupted``), and silence, when nothing has come back for ten seconds (``gave_up``).
     """
     check_count("count", count)
     check_count("warm-up", warmup, low=0)
@@ -260,21 +266,25 @@ def send_stream(
         count=count,
         warmup=warmup,
         timeout_ns=condition.timeout_ns,
-        patience=patience,
+        patience=max(_MIN_PATIENCE, math.ceil(_SILENCE_NS / condition.timeout_ns)),
     )
     records = native.new_records(count)
     run = _Run(spec, records, cpus.near)
     interrupted = run.until_done()
+    warnings = () if run.gave_up is None else (f"gave up: {run.gave_up}",)
     return Stream(
         condition=condition,
         records=records[: run.outcome.done],
         foreign=run.outcome.foreign + run.outcome.far_foreign,
         reply_source=run.outcome.reply_source or (ends.target if ends.kind == "tcp" else None),
+        reply_ttl=run.outcome.reply_ttl,
         socket_kind=ends.kind,
         cpus=cpus,
         started_ns=run.started_ns,
         ended_ns=run.ended_ns,
         interrupted=interrupted,
+        gave_up=run.gave_up is not None,
+        warnings=warnings,
     )
 
 
@@ -282,6 +292,7 @@ class _Run:
     """One call of the native loop, in a pinned thread."""
 
     outcome: native.Outcome
+    gave_up: str | None = None
 
     def __init__(self, spec: native.StreamSpec, records: Records, cpu: int) -> None:
         self._spec, self._records, self._cpu = spec, records, cpu
@@ -294,17 +305,26 @@ class _Run:
             os.sched_setaffinity(0, {self._cpu})  # 0: this thread
             self.started_ns = time.monotonic_ns()
             self.outcome = native.run_stream(self._spec, self._records, self._stop)
-            self.ended_ns = time.monotonic_ns()
+        except StreamError as error:
+            if error.errno != errno.ETIMEDOUT:
+                self._error = error
+            self.outcome = native.Outcome(error.done, 0, 0, None, None)
+            self.gave_up = str(error)
         except BaseException as error:  # handed to the caller's thread, which raises it
             self._error = error
         finally:
+            self.ended_ns = time.monotonic_ns()
             self._over.set()
 
     def until_done(self) -> bool:
         """Waits for the thread, stopping it on Ctrl-C. Returns whether it was interrupted; raises what it raised."""
         with noted(self._stop.set) as interrupted:
             threading.Thread(target=self._work, name="lab stream").start()
-            self._over.wait()
+            try:
+                self._over.wait()
+            finally:  # a second Ctrl-C must not close the sockets under the running loop, which ends within 50 ms
+                self._stop.set()
+                self._over.wait()
         if self._error is not None:
             raise self._error
         return interrupted.is_set()

@@ -26,8 +26,8 @@ class Step:
     def __str__(self) -> str:
         if self.condition is None:
             return f"{self.done} of {self.total} runs"
-        what = "first round, discarded: " if self.discarded else ""
-        return f"{self.done} of {self.total} runs, about {self.left_s:.0f} s left, {what}{self.condition}"
+        what = "discarded round: " if self.discarded else ""
+        return f"{self.done} of {self.total} runs, {self.left_s:.0f} s left, {what}{self.condition}"
 
 
 Progress = Callable[[Step], None]

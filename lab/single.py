@@ -7,13 +7,14 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
-from lab.conditions import HEADER_BYTES, LINKS, Condition, check_count, parse_target
+from lab.conditions import LINKS, Condition, check_count, parse_target
+from lab.doubts import doubts
 from lab.errors import Unavailable, UsageError
 from lab.host import clock_bracket, host
 from lab.probes import DEFAULT_WARMUP, Stream, choose_cpus, send_stream
 from lab.studies import Study, counts
 from lab.units import duration
-from lab.world import Link, Place, open_endpoints, open_world
+from lab.world import Link, Place, open_endpoints, visit
 
 __all__ = ["closing", "rtt", "run_info", "study_document"]
 
@@ -43,25 +44,41 @@ def rtt(
     timeout_ns = Condition.timeout_ns if timeout is None else duration(timeout)
     condition = _condition(target, family, timeout_ns=timeout_ns, **options)
     cpus = choose_cpus(condition)
-    given = isinstance(world, Place)
-    place, warnings = (world, []) if isinstance(world, Place) else open_world(world, [condition.link])
-    try:
+    with visit(world, [condition.link]) as (place, warnings):
         _require_link(place, condition.link)
         study = None
         if output is not None:
             asked = asdict(condition) | {"rounds": 1, "discarded_rounds": 0, "count": count, "warmup": warmup}
             study = Study.create(output, study_document(asked, 0, place, warnings))
-        with open_endpoints(place, condition) as ends:
-            stream = send_stream(condition, ends, count=count, warmup=warmup, cpus=cpus)
+        try:
+            with open_endpoints(place, condition) as ends:
+                stream = send_stream(condition, ends, count=count, warmup=warmup, cpus=cpus)
+        except BaseException:
+            if study is not None:
+                study.remove()
+            raise
         stream = replace(stream, warnings=(*warnings, *_doubts(stream, place.links[condition.link])))
         if study is not None:
             study.add_run(condition, stream.records, {"round": 1, **run_info(stream)})
-            if not stream.interrupted:
-                study.finish(**closing(study))
+            study.save() if stream.interrupted else study.finish(**closing(study))
         return stream
-    finally:
-        if not given:
-            place.close()
+
+
+def _doubts(stream: Stream, link: Link) -> list[str]:
+    condition = stream.condition
+    found = doubts(
+        link.name,
+        condition.family,
+        condition.probe,
+        condition.size,
+        mtu=link.mtu,
+        unsent=stream.unsent,
+        foreign=stream.foreign,
+    )
+    found += stream.warnings
+    if stream.interrupted:
+        found.append(f"interrupted after {len(stream.records):,} probes")
+    return found
 
 
 def run_info(stream: Stream) -> dict[str, Any]:
@@ -83,7 +100,7 @@ def run_info(stream: Stream) -> dict[str, Any]:
 def _condition(target: str, family: int | None, **options: Any) -> Condition:
     """A condition for a target: the name of a link, or a loopback address."""
     if target in LINKS:
-        return Condition(link=target, family=family or Condition.family, **options)
+        return Condition(link=target, family=Condition.family if family is None else family, **options)
     its_family = parse_target(target)
     if family not in (None, its_family):
         raise UsageError(f"{target} is an IPv{its_family} address: leave -{family} out")
@@ -100,25 +117,6 @@ def _require_link(place: Place, name: str) -> None:
                 raise UsageError(f"{skip.reason}: {skip.fix[0].lower()}{skip.fix[1:]}")
             raise Unavailable(skip.reason, errno=skip.errno, fix=skip.fix)
     raise UsageError(f"this world has no {name}: make it with World(links=[{name!r}])")
-
-
-def _doubts(stream: Stream, link: Link) -> list[str]:
-    """What a reader of the figures should know, each with a remedy."""
-    doubts = []
-    condition = stream.condition
-    largest = link.mtu - HEADER_BYTES[condition.family] - HEADER_BYTES[condition.probe]
-    if condition.size > largest:
-        cut = "segments" if condition.probe == "tcp" else "fragments"
-        doubts.append(f"{condition.size} bytes leave in {cut}: the MTU of {link.name} is {link.mtu}; -s {largest} fits")
-    if stream.foreign:
-        doubts.append(f"{stream.foreign} messages that were no replies were ignored: something else uses this network")
-    if stream.unsent:
-        doubts.append(
-            f"{stream.unsent} probes were never sent (ENOBUFS): the device's queue is full; send a smaller size"
-        )
-    if stream.interrupted:
-        doubts.append(f"interrupted after {len(stream.records)} probes")
-    return doubts
 
 
 def study_document(asked: dict[str, Any], seed: int, place: Place, warnings: list[str]) -> dict[str, Any]:

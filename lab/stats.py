@@ -49,6 +49,7 @@ def summary(rtt_ns: Array) -> dict[str, int | float | None]:
 def median_interval(values: Sequence[float], seed: int, level: float = 0.95) -> tuple[float, float] | None:
     """Bootstrap interval of the median of one value a round. None under five rounds.
 
+    At 95 % it holds the true median in about 94 % of experiments of ten rounds, and in 86 to 90 % of those of seven.
     Deterministic for a seed, so that a table printed again says the same.
     """
     if len(values) < MIN_ROUNDS_INTERVAL:

@@ -19,8 +19,8 @@ rx_ns        read right after the call that returned the reply
 rtt_ns       rx_ns − tx_ns (RFC 2681); null if the probe was lost, also when a reply came late
 far_rx_ns    the reflector's, right after its receive; null where the kernel replies
 far_tx_ns    the reflector's, right before its send
-reply_ttl    TTL or hop limit of the reply; raw IPv4 (icmp) shows it with every reply, elsewhere it costs a
-             call of its own and is read of every 64th (null for the others); TCP does not tell
+reply_ttl    TTL or hop limit of the reply, where it is shown with every one: icmp over IPv4 on a raw socket.
+             Elsewhere null: it would cost a call of its own, so only the first reply's is read (study.json)
 status       received, duplicate and reordered (received too), lost, late (lost too), unsent
 flags        bits: 1 inline, 2 duplicate, 4 reordered, 8 from another source, 16 of another size
 ===========  =======================================================================================
@@ -34,6 +34,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,8 @@ __all__ = ["FORMAT", "Study", "batches", "counts", "plain_columns", "schema"]
 FORMAT = 1
 #: Where studies go unless told otherwise, below the current folder.
 HOME = Path("studies")
+#: What every study.json has, beside its format.
+_REQUIRED = ("experiment", "seed", "runs", "skipped", "warnings", "complete")
 #: Rows that are converted at a time, so that a long run needs little memory beyond its records.
 BATCH_ROWS = 1 << 17
 
@@ -65,7 +68,7 @@ def schema() -> dict[str, Any]:
     """The columns of a probe, in order, and their polars types."""
     import polars as pl
 
-    text, time = pl.Categorical(), pl.Int64()
+    text, stamp = pl.Categorical(), pl.Int64()
     return {
         "run": pl.Int32(),
         "link": text,
@@ -76,13 +79,13 @@ def schema() -> dict[str, Any]:
         "placement": text,
         "arrivals": text,
         "seq": pl.Int64(),
-        "due_ns": time,
-        "tx_ns": time,
-        "tx_done_ns": time,
-        "rx_ns": time,
-        "rtt_ns": time,
-        "far_rx_ns": time,
-        "far_tx_ns": time,
+        "due_ns": stamp,
+        "tx_ns": stamp,
+        "tx_done_ns": stamp,
+        "rx_ns": stamp,
+        "rtt_ns": stamp,
+        "far_rx_ns": stamp,
+        "far_tx_ns": stamp,
         "reply_ttl": pl.UInt8(),
         "status": pl.Enum(STATUSES),
         "flags": pl.UInt16(),
@@ -146,6 +149,7 @@ class Study:
 
     def __init__(self, path: Path, document: dict[str, Any]) -> None:
         self.path, self.document = path, document
+        self._saved_s = self._save_took_s = 0.0
 
     # ---- making and opening ----
 
@@ -195,6 +199,9 @@ class Study:
             raise StudyError(
                 f"{home} has format {number}, and this version reads format {FORMAT}: pip install -U loopback-lab"
             )
+        missing = [name for name in _REQUIRED if name not in document]
+        if missing:
+            raise StudyError(f"{file} cannot be read: it has no {', '.join(missing)}; it may be damaged")
         return cls(home, document)
 
     @staticmethod
@@ -208,22 +215,29 @@ class Study:
 
     def save(self) -> None:
         """Writes study.json anew. Raises StudyError."""
+        begun_s = time.monotonic()
         try:
             _write_atomically(self.path / "study.json", json.dumps(self.document, indent=1, ensure_ascii=False))
         except OSError as error:
             raise StudyError(f"cannot write {self.path}: {error.strerror}; finished runs are kept") from None
+        self._saved_s = time.monotonic()
+        self._save_took_s = self._saved_s - begun_s
 
     def add_run(self, condition: Condition, records: Records, info: dict[str, Any]) -> None:
         """Writes one finished run: its rows, then the line in study.json that makes them part of the study."""
+        from polars.exceptions import PolarsError
+
         number = len(self.document["runs"])
         file = f"probes/{number:05d}.parquet"
         try:
             _write_parquet(self.path / file, batches(number, condition, records))
-        except OSError as error:
+        except (OSError, PolarsError) as error:
             raise StudyError(f"cannot write {self.path / file}: {error}; finished runs are kept") from None
         factors = {name: getattr(condition, name) for name in Condition.factors()}
         self.document["runs"].append({"run": number, **factors, "target": condition.target, "file": file, **info})
-        self.save()
+        # Writing all runs again takes longer the more there are: it gets a tenth of the time.
+        if time.monotonic() - self._saved_s >= 10 * self._save_took_s:
+            self.save()
 
     def remove(self) -> None:
         """Removes a study that has no run."""
@@ -265,9 +279,17 @@ class Study:
             raise StudyError(f"{self.path} is damaged: {missing.name} is gone")
         return pl.scan_parquet(files)
 
+    def _collect(self, query: pl.LazyFrame) -> pl.DataFrame:
+        from polars.exceptions import PolarsError
+
+        try:
+            return query.collect()
+        except (OSError, PolarsError) as error:
+            raise StudyError(f"{self.path} is damaged: {error}; measure again") from None
+
     def to_polars(self) -> pl.DataFrame:
         """All probes, a row each; the columns are described at the top of ``lab.studies``."""
-        return self.scan().collect()
+        return self._collect(self.scan())
 
     def to_pandas(self) -> pandas.DataFrame:
         """All probes as a pandas frame, made without pyarrow. Times that are null become NaN (float64)."""
@@ -276,12 +298,16 @@ class Study:
         return pandas.DataFrame(self.to_numpy())
 
     def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
-        """All probes, an array a column; times that are null become NaN (float64)."""
+        """All probes, an array a column.
+
+        A column of times that has a null becomes float64 with NaN, exact up to 2**53 ns (104 days of uptime);
+        ``to_polars`` keeps int64.
+        """
         return plain_columns(self.to_polars())
 
     def rtts(self) -> dict[int, np.ndarray[Any, Any]]:
         """Round-trip delays in ns of the received probes, int64, by run."""
-        frame = self.scan().select("run", "rtt_ns").drop_nulls().collect()
+        frame = self._collect(self.scan().select("run", "rtt_ns").drop_nulls())
         found = {int(key[0]): group["rtt_ns"].to_numpy() for key, group in frame.group_by("run", maintain_order=True)}
         return {run["run"]: found.get(run["run"], np.empty(0, np.int64)) for run in self.document["runs"]}
 
@@ -331,10 +357,11 @@ def plain_columns(table: pl.DataFrame) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def counts(records: Records) -> dict[str, int]:
-    """sent, received, lost and late of a run's records. Lost counts the late."""
+    """sent, received, lost, late and unsent of a run's records. Lost counts the late."""
     status = records["status"]
     sent, received = int(np.count_nonzero(status != UNSENT)), int(np.count_nonzero(status == RECEIVED))
     return {
+        "unsent": len(records) - sent,
         "sent": sent,
         "received": received,
         "lost": sent - received,

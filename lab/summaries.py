@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from lab import stats
 from lab.conditions import LINKS, PROBES, Condition
+from lab.doubts import doubts
 from lab.units import micros
 
 if TYPE_CHECKING:
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
 
     from lab.studies import Study
 
-__all__ = ["HEADINGS", "Summary", "cells", "summarise"]
+__all__ = ["HEADINGS", "TEXT_COLUMNS", "Summary", "cells", "summarise"]
 
 #: The column headings of the table, in the order of ``cells``. Delays are in µs.
 HEADINGS = ("link", "probe", "wait, placement", "p50", "95 %", "p99", "− lo", "95 %", "lost")
+#: How many of them are text, to be aligned left.
+TEXT_COLUMNS = 3
 
 Row = dict[str, Any]
 RoundValues = dict[int, float]
@@ -60,11 +64,18 @@ class Summary:
         return pandas.DataFrame(self.rows)
 
     def to_numpy(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The rows, an array a column; an interval that is null is NaN in a column of objects."""
-        return {name: np.array([row[name] for row in self.rows], dtype=None) for name in self._plain_columns()}
-
-    def _plain_columns(self) -> list[str]:
-        return [name for name in (self.rows[0] if self.rows else {}) if not name.endswith("_ci_ns")]
+        """The rows, an array a column; delays are float64, NaN for null, and intervals have shape (rows, 2)."""
+        none = (math.nan, math.nan)
+        columns: dict[str, np.ndarray[Any, Any]] = {}
+        for name in self.rows[0] if self.rows else ():
+            values = [row[name] for row in self.rows]
+            if name.endswith("_ci_ns"):
+                columns[name] = np.array([none if pair is None else pair for pair in values], float)
+            elif name.endswith("_ns"):
+                columns[name] = np.array(values, float)  # None becomes NaN
+            else:
+                columns[name] = np.array(values)
+        return columns
 
     def __str__(self) -> str:
         table = [HEADINGS, *map(cells, self.rows)]
@@ -80,8 +91,9 @@ class Summary:
         """What the numbers are."""
         rounds = sorted({row["rounds"] for row in self.rows})
         sent = sum(row["sent"] for row in self.rows)
-        span = "–".join(str(n) for n in dict.fromkeys((rounds[0], rounds[-1]))) if rounds else "0"
-        return f"round trips in µs: medians over {span} rounds, bootstrap intervals; {sent:,} probes"
+        over = _number(rounds[-1]) if len(set(rounds)) == 1 else "the rounds"
+        sizes = ", ".join(str(size) for size in sorted({row["size"] for row in self.rows}))
+        return f"µs, medians over {over} with bootstrap intervals; {sent:,} probes of {sizes} bytes"
 
     def notes(self) -> list[str]:
         """What was skipped, and the warnings, a line each."""
@@ -105,10 +117,9 @@ def skip_label(skip: Mapping[str, Any]) -> str:
 
 def cells(row: Row) -> tuple[str, ...]:
     """One row as text, in the order of ``HEADINGS``."""
-    size = "" if row["size"] == Condition.size else f" {row['size']} B"
     return (
         f"{row['link']} {row['family']}",
-        f"{row['probe']}{size}",
+        row["probe"],
         f"{row['wait']}, {row['placement']}",
         micros(row["p50_ns"]),
         _interval(row["p50_ci_ns"]),
@@ -140,7 +151,7 @@ def summarise(study: Study) -> Summary:
         study=str(study.path),
         rows=rows,
         skipped=list(document["skipped"]),
-        warnings=[*document["warnings"], *_doubts(study, rows)],
+        warnings=[*document["warnings"], *_of_links(study), *_of_rounds(study, quantiles)],
     )
 
 
@@ -180,19 +191,34 @@ def _estimate(name: str, values: list[float], seed: int) -> Row:
     }
 
 
-def _doubts(study: Study, rows: list[Row]) -> list[str]:
-    """What a reader should know before resting on the table, each with a remedy."""
-    doubts = []
+def _of_links(study: Study) -> list[str]:
+    """Doubts about single conditions: cut probes, unsent ones, other traffic."""
+    links = study.document.get("world", {}).get("links", {})
+    totals: dict[tuple[Any, ...], Row] = {}
+    for run in study.runs:
+        key = (run["link"], run["family"], run["probe"], run["size"])
+        total = totals.setdefault(key, {"unsent": 0, "foreign": 0})
+        for name in total:
+            total[name] += run.get(name, 0)
+    return [
+        text
+        for key, total in sorted(totals.items())
+        if key[0] in links
+        for text in doubts(*key, mtu=links[key[0]]["mtu"], **total)
+    ]
+
+
+def _of_rounds(study: Study, quantiles: Mapping[tuple[Any, ...], dict[str, RoundValues]]) -> list[str]:
+    """Doubts about all of it: an unfinished study, too few rounds in which anything came back."""
+    found = []
     if not study.complete:
-        doubts.append(f"the study is partial: it was stopped after {len(study.runs)} runs; measure again for all of it")
-    rounds = min((row["rounds"] for row in rows), default=0)
-    if 0 < rounds < stats.MIN_ROUNDS_INTERVAL:
-        doubts.append(f"{_number(rounds)}: no intervals below {stats.MIN_ROUNDS_INTERVAL}; give --rounds 10 or more")
-    elif 0 < rounds < stats.MIN_ROUNDS_SOUND:
-        doubts.append(
-            f"{_number(rounds)}: intervals are rough below {stats.MIN_ROUNDS_SOUND}; give --rounds 10 or more"
-        )
-    return doubts
+        found.append(f"the study is partial: it was stopped after {len(study.runs)} runs; measure again for all of it")
+    rounds = min((len(by_name["p50"]) for by_name in quantiles.values()), default=stats.MIN_ROUNDS_SOUND)
+    if rounds < stats.MIN_ROUNDS_INTERVAL:
+        found.append(f"{_number(rounds)}: no intervals below {stats.MIN_ROUNDS_INTERVAL}; give --rounds 10 or more")
+    elif rounds < stats.MIN_ROUNDS_SOUND:
+        found.append(f"{_number(rounds)}: intervals hold the truth too seldom; give --rounds 10 or more")
+    return found
 
 
 def _number(rounds: int) -> str:

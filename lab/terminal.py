@@ -10,24 +10,26 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from lab.progress import Step
-from lab.summaries import HEADINGS, Summary, cells
+from lab.summaries import HEADINGS, TEXT_COLUMNS, Summary, cells
 
 __all__ = ["ProgressBar", "print_summary"]
 
+_WIDER_THAN_ANY_TABLE = 200
+
 
 def print_summary(summary: Summary) -> None:
-    """The table, then what was skipped and the warnings. A table wider than the terminal is folded, never cut."""
-    console = Console(highlight=False, soft_wrap=False)
+    """The table, then what was skipped and the warnings. A terminal narrower than the table wraps its lines."""
+    console = Console(highlight=False)
     table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
     for index, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if index < 3 else "right", overflow="fold", no_wrap=True)
+        table.add_column(heading, justify="left" if index < TEXT_COLUMNS else "right", no_wrap=True)
     probe = None
     for row in summary.rows:
         if probe not in (None, row["probe"]):
             table.add_section()
         probe = row["probe"]
         table.add_row(*cells(row))
-    console.print(table)
+    Console(highlight=False, width=_WIDER_THAN_ANY_TABLE).print(table)  # never a digit cut off
     print()
     print(summary.footer())
     for note in summary.notes():
@@ -41,7 +43,7 @@ class ProgressBar:
     def __init__(self) -> None:
         console = Console(stderr=True)
         self._shown = console.is_terminal
-        self._bar = Progress(BarColumn(bar_width=24), TextColumn("{task.description}"), console=console, transient=True)
+        self._bar = Progress(BarColumn(bar_width=20), TextColumn("{task.description}"), console=console, transient=True)
         self._task = self._bar.add_task("starting", total=None)
         self._announced = False
         if self._shown:

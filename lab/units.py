@@ -14,7 +14,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s|min)")
 
 def duration(text: str) -> int:
     """``"5ms"`` → 5000000 (ns). Raises UsageError if the unit is missing or unknown, or the duration is zero."""
-    match = _DURATION.fullmatch(text.strip())
+    match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
     if not match:
         raise UsageError(
             f"{text!r} is not a duration: give a number and a unit (ns, us, ms, s, min), such as 200us or 5ms"

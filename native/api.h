@@ -12,8 +12,6 @@
 #define LAB_MIN_PAYLOAD 32
 /* Bytes of scratch memory that a stream needs: three buffers that each hold the largest message and its headers. */
 #define LAB_SCRATCH_BYTES 198144
-/* Where TTL and source cost a call of their own (all but raw IPv4), they are read of every n-th reply. */
-#define LAB_TTL_EVERY 64
 /* How long a blocked call may sleep before it looks at the stop flag. */
 #define LAB_SLICE_NS 50000000
 
@@ -46,7 +44,7 @@ struct lab_record {
     int32_t reply_bytes; /* payload bytes of the reply */
     uint16_t flags;      /* LAB_FLAG_* */
     uint8_t status;      /* enum lab_status */
-    uint8_t reply_ttl;   /* TTL or hop limit of the reply; 0: not read (TCP: never) */
+    uint8_t reply_ttl;   /* TTL or hop limit of the reply; 0: not read, as raw IPv4 alone shows it with every reply */
     int64_t reserved;    /* pads a record to one cache line */
 };
 
@@ -60,7 +58,6 @@ struct lab_stream {
     int32_t far_cpu;          /* CPU of the reflector's own thread; -1: the calling thread plays both ends */
     int32_t size;             /* payload bytes of a probe */
     uint32_t icmp_id;         /* identifier of echo requests (a ping socket chooses its own) */
-    uint32_t scope_id;        /* interface index of a link-local target, or 0 */
     unsigned char target[16]; /* the address asked, network order; 4 bytes of it for IPv4 */
     uint64_t nonce;           /* tells this stream's messages from any other's */
     int64_t count;            /* probes to record */
@@ -72,8 +69,9 @@ struct lab_stream {
     int64_t foreign;          /* messages at the near end that were no reply of this stream */
     int64_t far_foreign;      /* messages at the far end that were no request of this stream */
     int32_t far_error;        /* errno that ended the reflector, or 0 */
-    int32_t source_seen;      /* whether reply_source is set */
-    unsigned char reply_source[16]; /* source address of the first reply */
+    int32_t source_seen;      /* whether the next two are set */
+    int32_t reply_ttl;        /* TTL or hop limit of the first reply, warm-up included; 0: not told (TCP) */
+    unsigned char reply_source[16]; /* source address of that reply */
 };
 
 /* Sends stream->warmup + stream->count probes, each when the one before it is answered or has timed out.
@@ -82,7 +80,7 @@ struct lab_stream {
  * end the stream; it ends within LAB_SLICE_NS. Nothing is allocated.
  * Returns the rows filled (fewer than count when stopped), or -errno with stream->done rows filled:
  * -EINVAL (a field out of range), -EPIPE (the reflector ended; see far_error), -ETIMEDOUT (patience ran out),
- * or what the socket said. */
+ * -ETIME (a TCP message could not be sent), or what the socket said. */
 int64_t lab_stream_run(struct lab_stream *stream, struct lab_record *records, unsigned char *scratch,
                        const int32_t *stop);
 

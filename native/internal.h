@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,6 +23,10 @@ _Static_assert(3 * BUFFER_BYTES == LAB_SCRATCH_BYTES, "three buffers of one mess
 
 /* Looks at the flag this often where looking costs as much as the work. */
 #define SPINS_PER_CHECK 64
+
+/* A TCP message that cannot be handed to the kernel for so long (or the timeout, if longer) ends the stream: part of it
+ * may have gone, so it cannot be given up for the next one. */
+#define STALL_NS 2000000000
 
 static inline int64_t now_ns(void) {
     struct timespec t;
@@ -91,13 +96,15 @@ void reflector_init(struct reflector *reflector, const struct lab_stream *stream
 /* Receives one request and answers it. 1: done, its number in *seq; 0: not one of ours, or goodbye; -errno. */
 int reflector_serve(struct reflector *reflector, int flags, uint64_t *seq);
 /* Runs reflector_serve in `thread` until goodbye, `finished` or an error. Returns 0 or -errno. */
-int reflector_start(struct reflector *reflector, void *thread);
+int reflector_start(struct reflector *reflector, pthread_t *thread);
+/* Waits for the thread, which goodbye or `finished` ends; should goodbye have been lost, shuts its socket down. */
+void reflector_join(struct reflector *reflector, pthread_t thread);
 
 /* ---- socket.c: calls that must be made whole ---- */
 
-/* Writes all of a message, waiting in slices. 0, or -errno; -ECANCELED once *stop is set. */
-int send_all(int fd, const unsigned char *bytes, size_t length, const int32_t *stop);
+/* Writes all of a message, waiting in slices. 0, or -errno; -ECANCELED once *stop is set, -ETIME after `patience_ns`. */
+int send_all(int fd, const unsigned char *bytes, size_t length, int64_t patience_ns, const int32_t *stop);
 /* Continues a message of `length` bytes of which *have are there. 1 when whole, 0 when not yet, -errno. */
 int receive_more(int fd, unsigned char *bytes, size_t length, size_t *have, int flags);
-/* Makes blocking calls on the socket return after at most `ns`. 0 or -errno. */
-int set_slice(int fd, int64_t ns);
+/* Makes blocking calls on the socket return after at most so long; 0: never. 0 or -errno. */
+int set_slices(int fd, int64_t receive_ns, int64_t send_ns);

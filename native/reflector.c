@@ -2,7 +2,6 @@
  *
  * Played by the calling thread (placement inline) or by a thread of its own that ends with the stream. It answers
  * only messages that carry the stream's nonce. UDP sockets are connected, so what comes is from the near end. */
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 
@@ -50,7 +49,7 @@ int reflector_serve(struct reflector *reflector, int flags, uint64_t *seq) {
     head.far_tx_ns = now_ns();
     memcpy(reflector->bytes, &head, sizeof head);
     if (reflector->kind == LAB_TCP) {
-        int sent = send_all(reflector->fd, reflector->bytes, length, &reflector->finished);
+        int sent = send_all(reflector->fd, reflector->bytes, length, STALL_NS, &reflector->finished);
         return sent < 0 ? sent : 1;
     }
     ssize_t n;
@@ -86,7 +85,7 @@ static void *reflect(void *argument) {
 }
 
 /* Signals are the business of Python's main thread: this one starts with all of them blocked. */
-int reflector_start(struct reflector *reflector, void *thread) {
+int reflector_start(struct reflector *reflector, pthread_t *thread) {
     sigset_t all, before;
     sigfillset(&all);
     int error = pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -94,4 +93,17 @@ int reflector_start(struct reflector *reflector, void *thread) {
     error = pthread_create(thread, NULL, reflect, reflector);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return -error;
+}
+
+void reflector_join(struct reflector *reflector, pthread_t thread) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += LAB_SLICE_NS;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    if (!pthread_timedjoin_np(thread, NULL, &until)) return;
+    shutdown(reflector->fd, SHUT_RDWR);
+    pthread_join(thread, NULL);
 }

@@ -3,16 +3,22 @@
 
 #include "internal.h"
 
-int set_slice(int fd, int64_t ns) {
-    struct timeval slice = {.tv_sec = ns / 1000000000, .tv_usec = ns % 1000000000 / 1000};
-    if (!slice.tv_sec && !slice.tv_usec) slice.tv_usec = 1; /* 0 would mean for ever */
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &slice, sizeof slice)) return -errno;
-    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &slice, sizeof slice)) return -errno;
+static struct timeval slice(int64_t ns) {
+    struct timeval t = {.tv_sec = ns / 1000000000, .tv_usec = ns % 1000000000 / 1000};
+    if (ns && !t.tv_sec && !t.tv_usec) t.tv_usec = 1; /* rounded down to 0 it would mean for ever */
+    return t;
+}
+
+int set_slices(int fd, int64_t receive_ns, int64_t send_ns) {
+    struct timeval receive = slice(receive_ns), send = slice(send_ns);
+    if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &receive, sizeof receive)) return -errno;
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &send, sizeof send)) return -errno;
     return 0;
 }
 
-int send_all(int fd, const unsigned char *bytes, size_t length, const int32_t *stop) {
+int send_all(int fd, const unsigned char *bytes, size_t length, int64_t patience_ns, const int32_t *stop) {
     size_t sent = 0;
+    int64_t deadline_ns = 0; /* set when first needed: the clock is not read in a send that goes through */
     while (sent < length) {
         ssize_t n = send(fd, bytes + sent, length - sent, MSG_NOSIGNAL);
         if (n > 0)
@@ -21,6 +27,10 @@ int send_all(int fd, const unsigned char *bytes, size_t length, const int32_t *s
             return -errno;
         else if (__atomic_load_n(stop, __ATOMIC_RELAXED))
             return -ECANCELED;
+        else if (!deadline_ns)
+            deadline_ns = now_ns() + patience_ns;
+        else if (now_ns() > deadline_ns)
+            return -ETIME;
     }
     return 0;
 }

@@ -35,8 +35,11 @@ def save(figure: Figure, path: Path) -> Path:
         raise UsageError(
             f"{path}: a figure's name must end in one of {', '.join(f'.{name}' for name in sorted(known))}"
         )
+    from lab.figures.style import context
+
     try:
-        figure.savefig(path)
+        with context():
+            figure.savefig(path)
     except OSError as error:
         raise StudyError(f"cannot write {path}: {error.strerror}; name another file with -o") from None
     return path

@@ -6,6 +6,8 @@ import io
 
 from matplotlib.figure import Figure
 
+from lab.figures.style import context
+
 __all__ = ["ShownFigure"]
 
 
@@ -14,5 +16,6 @@ class ShownFigure(Figure):
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi="figure")
+        with context():
+            self.savefig(buffer, format="png", dpi="figure")
         return buffer.getvalue()

@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from lab.world.endpoints import Endpoints, open_endpoints
 from lab.world.link import Link
-from lab.world.place import HostWorld, Place, Skipped, World, open_world
+from lab.world.place import HostWorld, Place, Skipped, World, visit
 
-__all__ = ["Endpoints", "HostWorld", "Link", "Place", "Skipped", "World", "open_endpoints", "open_world"]
+__all__ = ["Endpoints", "HostWorld", "Link", "Place", "Skipped", "World", "open_endpoints", "visit"]

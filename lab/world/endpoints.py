@@ -73,7 +73,7 @@ def open_endpoints(place: Place, condition: Condition) -> Endpoints:
     except OSError as error:
         for end in opened:
             end.close()
-        if isinstance(error, Unavailable):
+        if isinstance(error, Unavailable) and error.errno != errno.EAFNOSUPPORT:
             raise
         raise Unavailable(f"cannot open {condition}", errno=error.errno, fix=_fix(error, condition)) from error
 

@@ -11,6 +11,7 @@ One request, one reply, as JSON on a SOCK_SEQPACKET pair; a descriptor travels b
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import select
@@ -22,8 +23,6 @@ from typing import Any
 from lab.world import kernel
 from lab.world.describe import offloads, sysctls
 from lab.world.links import LINKS
-
-MAX_MESSAGE = 1 << 16
 
 
 class PrivateNamespaces:
@@ -82,11 +81,20 @@ class Helper:
         return found
 
 
-def _answer(helper: Helper | None, request: bytes) -> tuple[Helper, Any]:
+def _answer(helper: Helper | None, request: dict[str, Any]) -> tuple[Helper, Any]:
     """Carries out one request; the first makes the namespaces."""
     helper = helper or Helper()
-    order = json.loads(request)
-    return helper, getattr(helper, order.pop("op"))(**order)
+    return helper, getattr(helper, request.pop("op"))(**request)
+
+
+def _reply(channel: socket.socket, number: int, result: Any) -> None:
+    """Sends a result back; a socket as a descriptor beside an empty one."""
+    if not isinstance(result, socket.socket):
+        channel.send(json.dumps({"number": number, **result}).encode())
+        return
+    with result:
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [result.fileno()]))
+        channel.sendmsg([json.dumps({"number": number}).encode()], [rights])
 
 
 def _serve(channel: socket.socket, parent: int) -> None:
@@ -96,21 +104,18 @@ def _serve(channel: socket.socket, parent: int) -> None:
     helper = None
     while True:
         ready = dict(watched.poll())
-        request = channel.recv(MAX_MESSAGE) if channel.fileno() in ready else b""
-        if not request:
+        message = channel.recv(kernel.MAX_MESSAGE) if channel.fileno() in ready else b""
+        if not message:
             return
+        request = json.loads(message)
+        number = request.pop("number")
         try:
             helper, result = _answer(helper, request)
         except OSError as error:
-            reply: dict[str, Any] = {"error": {"errno": error.errno, "call": error.filename or str(error)}}
-            channel.send(json.dumps(reply).encode())
-            continue
-        if isinstance(result, socket.socket):
-            with result:
-                rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [result.fileno()]))
-                channel.sendmsg([b"{}"], [rights])
+            result = {"error": {"errno": error.errno, "call": error.filename or "socket(2)"}}
         else:
-            channel.send(json.dumps({"result": result}).encode())
+            result = result if isinstance(result, socket.socket) else {"result": result}
+        _reply(channel, number, result)
 
 
 def main() -> None:
@@ -121,7 +126,9 @@ def main() -> None:
     except ProcessLookupError:
         return
     if os.getppid() == parent:
-        _serve(socket.socket(fileno=channel), alive)
+        # The parent may go at any moment, also while it is answered: that is how it ends, not an error.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            _serve(socket.socket(fileno=channel), alive)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 __all__ = [
     "CLONE_NEWNET",
     "CLONE_NEWUSER",
+    "MAX_MESSAGE",
     "inside",
     "link_mtu",
     "link_up",
@@ -22,6 +23,9 @@ __all__ = [
     "setns",
     "unshare",
 ]
+
+#: Bytes of a request to the helper, or of its reply, at most.
+MAX_MESSAGE = 1 << 16
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 _NAMES = {CLONE_NEWNET: "CLONE_NEWNET", CLONE_NEWUSER | CLONE_NEWNET: "CLONE_NEWUSER | CLONE_NEWNET"}

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import json
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self
 
 from lab.conditions import LINKS, pick
 from lab.errors import Unavailable, UsageError
 from lab.world.describe import offloads, sysctls
-from lab.world.kernel import link_mtu
+from lab.world.kernel import MAX_MESSAGE, link_mtu
 from lab.world.link import Link
 from lab.world.links import lo
 
-__all__ = ["HostWorld", "Place", "Skipped", "World", "open_world"]
+__all__ = ["HostWorld", "Place", "Skipped", "World", "visit"]
 
-_MAX_MESSAGE = 1 << 16
 _REPLY_S = 20  # making a link takes milliseconds; a helper that is silent for so long is stuck
 _USERNS_FIX = (
     "Allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu; "
@@ -45,7 +46,6 @@ class Skipped:
     probe: str | None = None
 
 
-@runtime_checkable
 class Place(Protocol):
     """A network with links in it, where sockets can be opened."""
 
@@ -82,6 +82,7 @@ class World:
         self.links: dict[str, Link] = {}
         self.skipped: list[Skipped] = []
         self._turn = threading.Lock()  # threads share a world; each request must get its own reply
+        self._numbers = itertools.count()
         self._start()
         try:
             self.rights = str(self._ask("hello")["rights"])
@@ -115,20 +116,25 @@ class World:
             self.skipped.append(Skipped(link=name, reason=error.reason, errno=error.errno, fix=error.fix))
 
     def _exchange(self, op: str, arguments: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        number = next(self._numbers)
         try:
-            self._channel.send(json.dumps({"op": op, **arguments}).encode())
-            data, descriptors, _flags, _address = socket.recv_fds(self._channel, _MAX_MESSAGE, 1)
-        except (BrokenPipeError, ConnectionResetError):
-            data, descriptors = b"", []
+            self._channel.send(json.dumps({"op": op, "number": number, **arguments}).encode())
+            while True:
+                data, descriptors, _flags, _address = socket.recv_fds(self._channel, MAX_MESSAGE, 1)
+                if not data:
+                    break
+                reply = json.loads(data)
+                if reply["number"] == number:
+                    return reply, descriptors
+                for descriptor in descriptors:  # the reply to a request that was interrupted
+                    os.close(descriptor)
         except TimeoutError:
             raise Unavailable(
                 f"the world's helper did not answer {op!r} in {_REPLY_S} s", errno=errno.ETIMEDOUT, fix="Try again"
             ) from None
-        if not data:
-            raise Unavailable(
-                f"the world's helper (process {self._process.pid}) ended", errno=None, fix="Make a new world"
-            )
-        return json.loads(data), descriptors
+        except OSError as error:  # BrokenPipeError, ConnectionResetError; EBADF of a world that was closed
+            raise Unavailable("this world has ended", errno=error.errno, fix="Make a new one") from None
+        raise Unavailable("this world has ended", errno=None, fix="Make a new one")
 
     def _ask(self, op: str, **arguments: Any) -> Any:
         with self._turn:
@@ -181,7 +187,7 @@ def _refused(op: str, errno: int | None, call: str) -> Unavailable:
     if op == "link":
         fix = "Load the kernel module of that link, or raise user.max_net_namespaces"
         return Unavailable(f"cannot make the link: {call}", errno=errno, fix=fix)
-    return Unavailable(f"cannot {op}: {call}", errno=errno, fix="See lab doctor")
+    return Unavailable(f"{op}: {call}", errno=errno, fix="See lab doctor")
 
 
 class HostWorld:
@@ -207,7 +213,7 @@ class HostWorld:
         try:
             return socket.socket(family, type, proto)
         except OSError as error:
-            raise _refused("socket", error.errno, "socket()") from error
+            raise _refused("socket", error.errno, "socket(2)") from error
 
     def describe(self) -> dict[str, Any]:
         """Sysctls, and the offloads of lo, for a study's metadata."""
@@ -220,15 +226,26 @@ class HostWorld:
         """There is nothing to let go of."""
 
 
-def open_world(world: str | None, links: Iterable[str]) -> tuple[Place, list[str]]:
-    """The place that ``--world`` names, and warnings.
+@contextlib.contextmanager
+def visit(world: str | Place | None, links: Iterable[str]) -> Iterator[tuple[Place, list[str]]]:
+    """The place that ``--world`` names, and warnings; what was opened for the purpose is closed at the end.
 
     "new": a private one; "host": the machine's own. None: a private one or, where the machine refuses it, the host's
-    lo, with a warning. Raises Unavailable, or UsageError for another name.
+    lo, with a warning. A place that is open already stays so. Raises Unavailable, or UsageError for another name.
     """
+    if world is not None and not isinstance(world, str):
+        yield world, []
+        return
+    place, warnings = _open(world, list(links))
+    try:
+        yield place, warnings
+    finally:
+        place.close()
+
+
+def _open(world: str | None, links: list[str]) -> tuple[Place, list[str]]:
     if world not in (None, "new", "host"):
         raise UsageError(f"unknown world {world!r}: choose new (a private one) or host (this machine's own lo)")
-    links = list(links)
     if world == "host":
         return HostWorld(links), []
     try:

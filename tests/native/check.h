@@ -70,7 +70,8 @@ struct trial {
 #define MS 1000000LL
 #define SECOND (1000 * MS)
 /* For what should take no time: long enough for a machine that is busy with other things. */
-#define PROMPT_NS (2 * SECOND)
+#define PROMPT_NS SECOND
+_Static_assert(PROMPT_NS < STALL_NS, "what is prompt has not been given up");
 
 int cpu_count(void);
 /* A socket that is bound to the loopback address; skips the case if there is no such address. */
@@ -137,6 +138,7 @@ struct fault {
     int error;            /* errno to fail with; 0: the call goes through */
     void (*hook)(void *); /* called before call `first` */
     void *argument;
+    size_t most;   /* bytes that a call takes or gives at once; 0: all (TCP) */
     int64_t calls; /* so far */
 };
 
@@ -144,6 +146,8 @@ struct wire {
     struct way requests, replies;
     struct fault send, recv, recvmsg; /* `send` is for sendto too */
     int thread_error;                 /* what pthread_create fails with, or 0 */
+    long coarse_ns;                   /* the clock stands still for so long at a time; 0: it does not */
+    int64_t leap_ns;                  /* each look at it moves it on by so much */
 };
 extern struct wire wire;
 

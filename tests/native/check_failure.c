@@ -40,17 +40,36 @@ static struct trial run_until(struct setup setup, void (*hook)(void *)) {
 /* The reflector's own error, unless the near end hears of it from the network first. */
 static void check_far_shut(struct setup setup) {
     struct trial trial = run_until(setup, shut_it);
-    if (setup.kind == LAB_UDP)
+    int far_error = trial.stream.far_error;
+    if (setup.kind == LAB_UDP) {
         CHECK_EQUAL(trial.result, -EPIPE);
-    else
+        CHECK(one_of(far_error, ESHUTDOWN, EPIPE));
+    } else {
         CHECK(one_of(trial.result, -EPIPE, -ECONNRESET));
-    CHECK(trial.stream.far_error == ESHUTDOWN || one_of(trial.stream.far_error, EPIPE, ECONNRESET));
+        CHECK(!far_error || one_of(far_error, EPIPE, ECONNRESET));
+    }
     check_died(&trial);
     trial_close(&trial);
 }
 
 static void far_end_is_shut_down(void) {
     each_variant(check_far_shut);
+}
+
+/* No request ever comes: the reflector's own receive must tell that none will. */
+static void check_far_shut_early(struct setup setup) {
+    if (setup.kind == LAB_UDP && setup.wait == LAB_SPIN) return; /* the kernel says EAGAIN, as if one might come */
+    struct trial trial = trial_deaf(setup);
+    CHECK(!shutdown(trial.stream.far_fd, SHUT_RD));
+    CHECK_EQUAL(trial_run(&trial), -EPIPE);
+    CHECK_EQUAL(trial.stream.far_error, setup.kind == LAB_UDP ? ESHUTDOWN : ECONNRESET);
+    CHECK_EQUAL(trial.stream.done, 0);
+    CHECK(trial.took_ns < PROMPT_NS);
+    trial_close(&trial);
+}
+
+static void far_end_is_shut_down_before(void) {
+    each_variant(check_far_shut_early);
 }
 
 static void check_far_closed(struct setup setup) {
@@ -86,6 +105,24 @@ static void check_peer_gone(struct setup setup) {
 
 static void peer_is_gone(void) {
     each_variant(check_peer_gone);
+}
+
+/* Half a TCP connection: probes can be sent, but no reply can come. */
+static void check_peer_silent(struct setup setup) {
+    int near, peer, idle, far;
+    if (setup.kind != LAB_TCP || setup.placement == INLINE) return; /* inline, it is the reflector that waits */
+    open_ends(setup.kind, &near, &peer);
+    open_ends(setup.kind, &idle, &far);
+    struct trial trial = trial_over(setup, near, far);
+    CHECK(!shutdown(peer, SHUT_WR));
+    CHECK_EQUAL(trial_run(&trial), -ECONNRESET);
+    CHECK_EQUAL(trial.stream.done, 0);
+    CHECK(trial.took_ns < PROMPT_NS);
+    trial_close(&trial);
+}
+
+static void peer_sends_no_more(void) {
+    each_variant(check_peer_silent);
 }
 
 /* ---- calls that fail ---- */
@@ -208,6 +245,25 @@ static void failed_calls_are_made_again(void) {
     each_variant(check_call_storms);
 }
 
+/* TCP calls may do half of what is asked. */
+static void check_short_calls(struct setup setup) {
+    if (setup.kind != LAB_TCP) return;
+    for (int far = 0; far <= 1; far++) {
+        struct trial trial = trial_open(setup);
+        int fd = far ? trial.stream.far_fd : trial.stream.near_fd;
+        wire.send = (struct fault){.fd = fd, .most = 11};
+        wire.recv = (struct fault){.fd = fd, .most = 13};
+        trial_run(&trial);
+        check_all_received(&trial);
+        CHECK(wire.send.calls >= 6 * trial.stream.count && wire.recv.calls >= 5 * trial.stream.count);
+        trial_close(&trial);
+    }
+}
+
+static void short_calls_are_continued(void) {
+    each_variant(check_short_calls);
+}
+
 /* A reply whose TTL and source can't be had is a reply all the same. */
 static void check_no_ancillary(struct setup setup) {
     if (setup.kind == LAB_TCP) return;
@@ -227,8 +283,10 @@ static void ttl_cannot_be_read(void) {
 
 const struct check failure_checks[] = {
     CASE(far_end_is_shut_down, BOTH_FAMILIES | THREADS),
+    CASE(far_end_is_shut_down_before, BOTH_FAMILIES | THREADS),
     CASE(far_end_is_closed, BOTH_FAMILIES),
     CASE(peer_is_gone, BOTH_FAMILIES | THREADS),
+    CASE(peer_sends_no_more, BOTH_FAMILIES | THREADS),
     CASE(near_end_has_no_buffers, BOTH_FAMILIES),
     CASE(unsent_tries_no_patience, BOTH_FAMILIES),
     CASE(far_end_has_no_buffers, BOTH_FAMILIES | THREADS),
@@ -236,6 +294,7 @@ const struct check failure_checks[] = {
     CASE(far_end_may_not_send, BOTH_FAMILIES | THREADS),
     CASE(receiving_fails, BOTH_FAMILIES | THREADS),
     CASE(failed_calls_are_made_again, BOTH_FAMILIES | THREADS),
+    CASE(short_calls_are_continued, BOTH_FAMILIES | THREADS),
     CASE(ttl_cannot_be_read, BOTH_FAMILIES),
     {0},
 };

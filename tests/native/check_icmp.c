@@ -72,8 +72,10 @@ static void echoes(int kind) {
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             struct setup setup = {.kind = kind, .wait = wait, .size = sizes[i], .count = 200, .warmup = 5};
             struct trial trial = trial_over(setup, open_icmp(kind), -1);
+            wire.recvmsg.fd = trial.stream.near_fd;
             trial_run(&trial);
             check_all_received(&trial);
+            CHECK_EQUAL(wire.recvmsg.calls, kind == LAB_ICMP_PING || family == AF_INET6); /* or the IP header tells */
             CHECK_EQUAL(wire.requests.unrecorded, 5);
             CHECK_EQUAL(wire.requests.sent, 200);
             trial_close(&trial);

@@ -21,8 +21,10 @@ static void received(int kind, enum placement placement, int wait) {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         struct trial trial = trial_open(
             (struct setup){.kind = kind, .placement = placement, .wait = wait, .size = sizes[i], .count = 200});
+        wire.recvmsg.fd = trial.stream.near_fd;
         trial_run(&trial);
         check_all_received(&trial);
+        CHECK_EQUAL(wire.recvmsg.calls, kind == LAB_UDP); /* the first reply pays for all */
         CHECK_EQUAL(trial.stream.foreign, 0);
         CHECK_EQUAL(trial.stream.far_foreign, 0);
         /* Who sleeps first never asks a queue; who asks first finds some reply there, as lo delivers within send(). */
@@ -98,21 +100,22 @@ static void ends_are_used_again(void) {
     each_variant(check_again);
 }
 
-/* The reply's source is compared with the target that the caller names. */
+/* The first reply's source is compared with the target that the caller names, and kept. */
 static void check_source(struct setup setup) {
     if (setup.kind != LAB_UDP) return;
-    setup.count = 2 * LAB_TTL_EVERY;
-    struct trial trial = trial_open(setup);
-    trial.stream.target[3] ^= 0x40;
-    CHECK_EQUAL(trial_run(&trial), setup.count);
-    for (int64_t i = 0; i < setup.count; i++) {
-        bool read = i % LAB_TTL_EVERY == 0;
-        CHECK_EQUAL(trial.rows[i].flags & ~LAB_FLAG_INLINE, read ? LAB_FLAG_OTHER_SOURCE : 0);
+    for (setup.warmup = 0; setup.warmup <= 1; setup.warmup++) {
+        struct trial trial = trial_open(setup);
+        trial.stream.target[3] ^= 0x40;
+        CHECK_EQUAL(trial_run(&trial), trial.stream.count);
+        for (int64_t i = 0; i < trial.stream.count; i++) {
+            bool read = i == 0 && !setup.warmup;
+            CHECK_EQUAL(trial.rows[i].flags & ~LAB_FLAG_INLINE, read ? LAB_FLAG_OTHER_SOURCE : 0);
+        }
+        CHECK(trial.stream.source_seen);
+        trial.stream.target[3] ^= 0x40;
+        CHECK(!memcmp(trial.stream.reply_source, trial.stream.target, family == AF_INET ? 4 : 16));
+        trial_close(&trial);
     }
-    CHECK(trial.stream.source_seen);
-    trial.stream.target[3] ^= 0x40;
-    CHECK(!memcmp(trial.stream.reply_source, trial.stream.target, family == AF_INET ? 4 : 16));
-    trial_close(&trial);
 }
 
 static void other_source_is_flagged(void) {

@@ -186,11 +186,11 @@ void trial_close(struct trial *trial) {
 
 /* ---- what a good row looks like ---- */
 
-/* TTL is read of every n-th reply where that costs a call of its own, of each where it comes with the message. */
+/* Where it costs a call of its own, TTL is read of the first reply only. */
 static int expected_ttl(const struct trial *trial, int64_t seq) {
-    if (trial->stream.kind == LAB_TCP) return 0;
     bool comes_along = trial->stream.kind == LAB_ICMP_RAW && family == AF_INET;
-    return comes_along || seq % LAB_TTL_EVERY == 0 ? trial->ttl : 0;
+    bool first = seq == 0 && !trial->stream.warmup && trial->stream.kind != LAB_TCP;
+    return comes_along || first ? trial->ttl : 0;
 }
 
 void check_received(const struct trial *trial, int64_t seq) {
@@ -210,7 +210,10 @@ void check_received(const struct trial *trial, int64_t seq) {
     CHECK_EQUAL(row->reply_ttl, expected_ttl(trial, seq));
     CHECK_EQUAL(row->flags & ~LAB_FLAG_INLINE, 0);
     CHECK_EQUAL(row->reserved, 0);
-    if (seq) CHECK(trial->rows[seq - 1].tx_done_ns <= row->tx_ns);
+    if (!seq) return;
+    const struct lab_record *before = row - 1;
+    CHECK(before->tx_done_ns <= row->tx_ns);
+    if (before->status == LAB_RECEIVED) CHECK(before->rx_ns <= row->tx_ns); /* a probe waits for the one before it */
 }
 
 void check_all_received(const struct trial *trial) {
@@ -220,6 +223,7 @@ void check_all_received(const struct trial *trial) {
     CHECK_EQUAL(s->far_error, 0);
     for (int64_t i = 0; i < s->count; i++) check_received(trial, i);
     CHECK_EQUAL(s->source_seen, s->kind != LAB_TCP);
+    CHECK_EQUAL(s->reply_ttl, s->kind != LAB_TCP ? trial->ttl : 0);
     if (s->source_seen) CHECK(!memcmp(s->reply_source, s->target, family == AF_INET ? 4 : 16));
 }
 

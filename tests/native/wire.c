@@ -10,12 +10,14 @@ ssize_t __real_sendto(int fd, const void *bytes, size_t length, int flags, const
 ssize_t __real_recv(int fd, void *bytes, size_t length, int flags);
 ssize_t __real_recvmsg(int fd, struct msghdr *message, int flags);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument);
+int __real_clock_gettime(clockid_t clock, struct timespec *time);
 
 ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags);
 ssize_t __wrap_sendto(int fd, const void *bytes, size_t length, int flags, const struct sockaddr *to, socklen_t n);
 ssize_t __wrap_recv(int fd, void *bytes, size_t length, int flags);
 ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
 
 void wire_lay(const struct trial *trial, const enum action *requests, const enum action *replies) {
     uint64_t count = (uint64_t)trial->stream.count;
@@ -127,6 +129,8 @@ static ssize_t carry(struct way *way, const void *bytes, size_t length, int flag
 
 ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags) {
     if (strikes(&wire.send, fd)) return -1;
+    bool little = fd == wire.send.fd && wire.send.most && wire.send.most < length;
+    if (little) return __real_send(fd, bytes, wire.send.most, flags);
     if (fd == wire.requests.fd) return carry(&wire.requests, bytes, length, flags);
     if (fd == wire.replies.fd) return carry(&wire.replies, bytes, length, flags);
     return __real_send(fd, bytes, length, flags);
@@ -141,7 +145,9 @@ ssize_t __wrap_sendto(int fd, const void *bytes, size_t length, int flags, const
 }
 
 ssize_t __wrap_recv(int fd, void *bytes, size_t length, int flags) {
-    return strikes(&wire.recv, fd) ? -1 : __real_recv(fd, bytes, length, flags);
+    if (strikes(&wire.recv, fd)) return -1;
+    bool little = fd == wire.recv.fd && wire.recv.most && wire.recv.most < length;
+    return __real_recv(fd, bytes, little ? wire.recv.most : length, flags);
 }
 
 ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags) {
@@ -151,4 +157,18 @@ ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags) {
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument) {
     if (wire.thread_error) return wire.thread_error;
     return __real_pthread_create(thread, attributes, run, argument);
+}
+
+static int64_t leapt_ns;
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time) {
+    int failed = __real_clock_gettime(clock, time);
+    if (wire.coarse_ns) time->tv_nsec -= time->tv_nsec % wire.coarse_ns;
+    int64_t leap_ns = clock == CLOCK_MONOTONIC ? __atomic_load_n(&wire.leap_ns, __ATOMIC_RELAXED) : 0;
+    if (leap_ns) {
+        int64_t ns = time->tv_nsec + __atomic_add_fetch(&leapt_ns, leap_ns, __ATOMIC_RELAXED);
+        time->tv_sec += ns / SECOND;
+        time->tv_nsec = ns % SECOND;
+    }
+    return failed;
 }

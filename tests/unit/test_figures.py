@@ -84,3 +84,13 @@ def test_a_figure_is_saved_in_the_format_of_its_name(study, tmp_path):
         save(figure, tmp_path / "a.txt")
     with pytest.raises(lab.StudyError, match="cannot write"):
         save(figure, tmp_path / "none" / "a.png")
+
+
+def test_the_users_own_settings_change_nothing(study, tmp_path):
+    import matplotlib as mpl
+
+    figure = study(RUNS).plot()
+    plain = save(figure, tmp_path / "plain.png").read_bytes()
+    with mpl.rc_context({"savefig.dpi": 30, "savefig.facecolor": "red", "font.size": 30}):
+        assert save(study(RUNS, name="again").plot(), tmp_path / "set.png").read_bytes() == plain
+        assert study(RUNS, name="third").plot()._repr_png_().startswith(b"\x89PNG")

@@ -106,7 +106,7 @@ def test_a_newer_format_is_refused(study):
         Study.load(made.path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": 1', '{"format": 1}'])
 def test_a_damaged_study_is_an_error(study, text):
     made = study(RUNS)
     (made.path / "study.json").write_text(text)
@@ -121,6 +121,15 @@ def test_a_run_that_is_gone_is_an_error(study):
         Study.load(made.path).summary()
 
 
+def test_a_run_that_is_cut_is_an_error(study):
+    made = study(RUNS)
+    file = made.path / "probes/00001.parquet"
+    file.write_bytes(file.read_bytes()[:100])
+    for read in (lambda: Study.load(made.path).summary(), Study.load(made.path).to_polars):
+        with pytest.raises(lab.StudyError, match="is damaged"):
+            read()
+
+
 def test_no_study_at_all(tmp_path, monkeypatch):
     with pytest.raises(lab.UsageError, match=r"no study\.json"):
         Study.load(tmp_path)
@@ -131,7 +140,9 @@ def test_no_study_at_all(tmp_path, monkeypatch):
 
 def test_the_newest_study_is_the_default(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first, second = (Study.create(None, {"seed": seed, "skipped": [], "warnings": []}) for seed in (1, 2))
+    first, second = (
+        Study.create(None, {"experiment": {}, "seed": seed, "skipped": [], "warnings": []}) for seed in (1, 2)
+    )
     assert first.path.parent == second.path.parent == HOME
     assert Study.load().path == second.path
     assert Study.load().summary().rows == []

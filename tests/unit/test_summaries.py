@@ -48,7 +48,7 @@ def test_under_five_rounds_there_is_no_interval_and_a_warning(study):
 def test_under_ten_rounds_there_is_an_interval_and_a_warning(study):
     summary = study({("lo", 4, "icmp"): FIVE}).summary()
     assert row(summary, "lo")["p50_ci_ns"] is not None
-    assert "rough below 10" in summary.warnings[0]
+    assert "5 rounds: intervals hold the truth too seldom" in summary.warnings[0]
 
 
 def test_ten_rounds_pass_without_a_warning(study):
@@ -104,6 +104,44 @@ def test_the_table_fits_eighty_columns(study, capsys):
     for found in summary.rows:
         found.update(placement="cross-cpu", lost=1_000)
     print_summary(summary)
-    lines = capsys.readouterr().out.splitlines()
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("study: ")]
     assert max(map(len, lines)) <= 80
+    assert not [word for line in lines for word in line.split() if word.endswith("…")]
     assert "block, cross-cpu" in "\n".join(lines)
+
+
+def test_wide_numbers_widen_the_table_rather_than_lose_a_digit(study, capsys):
+    from lab.terminal import print_summary
+
+    slow = [[d * 60_000 for d in rtts] for rtts in FIVE * 2]
+    summary = study({("lo", 4, "tcp"): FIVE * 2, ("veth", 4, "tcp"): slow}).summary()
+    print_summary(summary)
+    out = capsys.readouterr().out
+    for row in summary.rows:
+        for cell in cells(row):
+            assert cell in out
+
+
+def test_too_few_answered_rounds_are_said_though_all_were_run(study):
+    lost = [[None, None]]
+    summary = study({("lo", 4, "icmp"): FIVE[:4] + lost * 6}).summary()
+    assert row(summary, "lo")["rounds"] == 10
+    assert row(summary, "lo")["p50_ci_ns"] is None
+    assert summary.warnings == ["4 rounds: no intervals below 5; give --rounds 10 or more"]
+
+
+def test_doubts_come_from_the_study_itself(study):
+    from lab.doubts import doubts
+
+    links = {"veth": {"mtu": 60}}
+    summary = study({("veth", 4, "icmp"): FIVE * 2}, world={"links": links}).summary()
+    assert summary.warnings == doubts("veth", 4, "icmp", 56, mtu=60, unsent=0, foreign=0)
+    assert "leave in fragments (MTU 60); -s 32 fits" in summary.warnings[0]
+
+
+def test_numpy_columns(study):
+    veth = [[d + 300 for d in rtts] for rtts in FIVE]
+    columns = study({("lo", 4, "icmp"): FIVE, ("veth", 4, "icmp"): veth}).summary().to_numpy()
+    assert columns["p50_ci_ns"].shape == (2, 2)
+    assert columns["p50_minus_lo_ns"].tolist()[1] == 300
+    assert columns["p50_minus_lo_ns"][0] != columns["p50_minus_lo_ns"][0]  # NaN

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+
+import lab
 
 MEASURE = ("compare", "--rounds", "1", "--count", "20", "--json")
 
@@ -43,13 +48,57 @@ def error_line(done):
         (["compare", "--rounds", "0"], "a number of rounds of 0: give 1 to"),
         (["compare", "--budget", "30"], "'30' is not a duration"),
         (["show", "nowhere"], "nowhere is no study"),
-        (["plot", "--kind", "pie"], "there is no study"),
+        (["plot", "--kind", "pie"], "unknown figure 'pie': choose from ecdf, ccdf"),
     ],
 )
 def test_bad_usage_exits_2_with_one_line(run, arguments, said):
     done = run(*arguments)
     assert said in error_line(done)
-    assert done.returncode == (1 if arguments[0] == "plot" else 2)
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: lab.rtt("lo", timeout=1), "1 is not a duration: give a number and a unit"),
+        (lambda: lab.compare(budget=30), "30 is not a duration"),
+        (lambda: lab.rtt("lo", family=0), "unknown family 0: choose from 4, 6"),
+        (lambda: lab.compare(families=5), "unknown family 5"),
+        (lambda: lab.compare(probes="sctp"), "unknown probe 'sctp'"),
+        (lambda: lab.compare(world="mars"), "unknown world 'mars'"),
+        (lambda: lab.Study.load("nowhere"), "nowhere is no study"),
+    ],
+)
+def test_bad_arguments_in_python_are_usage_errors(call, said):
+    with pytest.raises(lab.UsageError) as caught:
+        call()
+    assert said in str(caught.value)
+
+
+def test_there_is_no_study_yet(run):
+    for command in ("show", "plot"):
+        done = run(command)
+        assert done.returncode == 1
+        assert "name one, or make one with lab compare" in error_line(done)
+
+
+def test_nowhere_to_write_the_result(run, tmp_path):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lab", "doctor", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.strip() == "lab: error: cannot write the output: No space left on device"
+
+
+def test_a_stream_that_fails_leaves_no_empty_study(run, tmp_path):
+    done = run("rtt", "lo", "--world", "host", "-o", "study", faults=("no-rights",))
+    assert done.returncode == 1
+    assert not (tmp_path / "study").exists()
 
 
 def test_an_output_folder_that_exists_is_left_alone(run, tmp_path):

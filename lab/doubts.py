@@ -1,0 +1,22 @@
+"""What a reader of one condition's figures should know before resting on them, each with a remedy. Pure."""
+
+from __future__ import annotations
+
+from lab.conditions import HEADER_BYTES
+
+__all__ = ["doubts"]
+
+
+def doubts(link: str, family: int, probe: str, size: int, *, mtu: int, unsent: int, foreign: int) -> list[str]:
+    """mtu: the link's, in bytes. unsent, foreign: probes never sent, and messages that were no replies."""
+    found = []
+    largest = mtu - HEADER_BYTES[family] - HEADER_BYTES[probe]
+    what = f"{link} IPv{family} {probe}"
+    if size > largest:
+        cut = "segments" if probe == "tcp" else "fragments"
+        found.append(f"{what}: {size} bytes leave in {cut} (MTU {mtu}); -s {largest} fits")
+    if unsent:
+        found.append(f"{what}: {unsent} probes were never sent, as the device's queue was full; give a smaller size")
+    if foreign:
+        found.append(f"{what}: {foreign} messages were no replies and were ignored; something else uses this network")
+    return found
