@@ -12,6 +12,8 @@
 #define LAB_MIN_PAYLOAD 32
 /* Bytes of scratch memory that a stream needs: three buffers that each hold the largest message and its headers. */
 #define LAB_SCRATCH_BYTES 198144
+/* The longest timeout: an hour. */
+#define LAB_MAX_TIMEOUT_NS 3600000000000
 /* How long a blocked call may sleep before it looks at the stop flag. */
 #define LAB_SLICE_NS 50000000
 

@@ -88,11 +88,13 @@ struct reflector {
     size_t have;          /* bytes of an unfinished TCP message */
     int64_t foreign;
     int error;        /* why the thread ended, or 0; read after `ended` */
+    const int32_t *stop; /* ends a reply that cannot be sent: the stream's flag, or `finished` for a thread */
     int32_t finished; /* set by the near end, read by the thread */
     int32_t ended;    /* set by the thread, read by the near end */
 };
 
-void reflector_init(struct reflector *reflector, const struct lab_stream *stream, unsigned char *bytes);
+void reflector_init(struct reflector *reflector, const struct lab_stream *stream, unsigned char *bytes,
+                    const int32_t *stop);
 /* Receives one request and answers it. 1: done, its number in *seq; 0: not one of ours, or goodbye; -errno. */
 int reflector_serve(struct reflector *reflector, int flags, uint64_t *seq);
 /* Runs reflector_serve in `thread` until goodbye, `finished` or an error. Returns 0 or -errno. */

@@ -7,7 +7,8 @@
 
 #include "internal.h"
 
-void reflector_init(struct reflector *reflector, const struct lab_stream *stream, unsigned char *bytes) {
+void reflector_init(struct reflector *reflector, const struct lab_stream *stream, unsigned char *bytes,
+                    const int32_t *stop) {
     *reflector = (struct reflector){
         .fd = stream->far_fd,
         .wait = stream->wait,
@@ -16,6 +17,7 @@ void reflector_init(struct reflector *reflector, const struct lab_stream *stream
         .size = (size_t)stream->size,
         .nonce = stream->nonce,
         .bytes = bytes,
+        .stop = stream->far_cpu < 0 ? stop : &reflector->finished,
     };
 }
 
@@ -49,7 +51,7 @@ int reflector_serve(struct reflector *reflector, int flags, uint64_t *seq) {
     head.far_tx_ns = now_ns();
     memcpy(reflector->bytes, &head, sizeof head);
     if (reflector->kind == LAB_TCP) {
-        int sent = send_all(reflector->fd, reflector->bytes, length, STALL_NS, &reflector->finished);
+        int sent = send_all(reflector->fd, reflector->bytes, length, STALL_NS, reflector->stop);
         return sent < 0 ? sent : 1;
     }
     ssize_t n;
@@ -79,6 +81,8 @@ static void *reflect(void *argument) {
         if (got < 0 && got != -EAGAIN) error = got;
         if ((!flags || spins % SPINS_PER_CHECK == 0) && __atomic_load_n(&reflector->finished, __ATOMIC_ACQUIRE)) break;
     }
+    /* Once the near end has finished, how the socket went away is no error of ours. */
+    if (__atomic_load_n(&reflector->finished, __ATOMIC_ACQUIRE)) error = 0;
     reflector->error = -error;
     __atomic_store_n(&reflector->ended, 1, __ATOMIC_RELEASE);
     return NULL;

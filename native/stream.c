@@ -34,7 +34,8 @@ static bool valid(const struct lab_stream *s) {
     int smallest = icmp ? LAB_MIN_PAYLOAD_ICMP : LAB_MIN_PAYLOAD;
     return s->kind >= LAB_ICMP_RAW && s->kind <= LAB_TCP && (s->family == AF_INET || s->family == AF_INET6) &&
            (s->wait == LAB_BLOCK || s->wait == LAB_SPIN) && s->size >= smallest && s->size <= LAB_MAX_PAYLOAD &&
-           s->count >= 0 && s->warmup >= 0 && s->timeout_ns > 0 && icmp == (s->far_fd < 0) &&
+           s->count >= 0 && s->warmup >= 0 && s->patience >= 0 && s->timeout_ns > 0 &&
+           s->timeout_ns <= LAB_MAX_TIMEOUT_NS && s->icmp_id <= 0xffff && icmp == (s->far_fd < 0) &&
            s->far_cpu < CPU_SETSIZE && (s->far_cpu < 0 || !icmp);
 }
 
@@ -55,7 +56,7 @@ static int near_init(struct near *n, struct lab_stream *s, struct lab_record *re
                      const int32_t *stop) {
     *n = (struct near){.stream = s, .records = records, .stop = stop, .bytes = scratch + BUFFER_BYTES};
     message_prepare(&n->request, s, scratch);
-    reflector_init(&n->far, s, scratch + 2 * BUFFER_BYTES);
+    reflector_init(&n->far, s, scratch + 2 * BUFFER_BYTES, stop);
     n->inline_far = s->far_fd >= 0 && s->far_cpu < 0;
     n->ask_first = s->far_fd < 0 || n->inline_far;
     n->samples = s->kind != LAB_TCP && !n->request.ip_header;
@@ -199,7 +200,7 @@ static int reflect_inline(struct near *n, uint64_t seq, int64_t deadline_ns) {
             n->far.error = -got;
             return -EPIPE;
         }
-        if (got < 0 && (!flags || spins % SPINS_PER_CHECK == 0)) {
+        if (!flags || spins % SPINS_PER_CHECK == 0) {
             int over = give_up(n, deadline_ns);
             if (over) return over;
         }

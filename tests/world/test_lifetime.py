@@ -230,7 +230,7 @@ def test_a_world_ends_with_its_last_descriptor(wait_until):
 def test_a_helper_that_is_killed_is_an_error_and_not_a_hang():
     with lab.World(["lo"]) as world:
         os.kill(world.pid, signal.SIGKILL)
-        with pytest.raises(lab.Unavailable, match="this world has ended.*Make a new one"):
+        with pytest.raises(lab.Unavailable, match=r"this world has ended.*Make a new one"):
             world.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
 
