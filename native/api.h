@@ -2,7 +2,8 @@
  *
  * This file is read twice, by the C compiler and by cffi, so it holds declarations only: no #include, no #if.
  * Rules of the boundary: Python opens and configures the sockets and allocates every buffer; C fills them and keeps
- * no pointer past the call. A call returns a count, or -errno. C never prints, exits or calls Python.
+ * no pointer past the call, and the descriptors stay open until it returns. A call returns a count, or -errno. C never
+ * prints, exits or calls Python.
  * All times are nanoseconds of CLOCK_MONOTONIC unless a name says otherwise. */
 
 /* The largest payload of one message: what UDP over IPv4 can carry. */

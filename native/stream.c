@@ -282,7 +282,7 @@ static int64_t run_with_reflector(struct near *n) {
     int64_t result = run(n);
     __atomic_store_n(&n->far.finished, 1, __ATOMIC_RELEASE);
     message_number(&n->request, SEQ_GOODBYE);
-    (void)send_request(n);
+    if (result != -ETIME) (void)send_request(n); /* a connection that stalled would stall again */
     reflector_join(&n->far, thread);
     return result;
 }

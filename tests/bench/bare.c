@@ -37,7 +37,9 @@ static long get(int fd, void *buffer, size_t n, int flags) {
     }
 }
 
-int bare_echo(int fd, int family, const uint8_t *target, int cpu, int size, int spin, long count, int64_t *rtt_ns) {
+/* id: the identifier that the socket's own filter lets through. */
+int bare_echo(int fd, int family, const uint8_t *target, int id, int cpu, int size, int spin, long count,
+              int64_t *rtt_ns) {
     uint8_t request[2048] = {0}, reply[2048];
     struct sockaddr_in to4 = {.sin_family = AF_INET};
     struct sockaddr_in6 to6 = {.sin6_family = AF_INET6};
@@ -46,7 +48,7 @@ int bare_echo(int fd, int family, const uint8_t *target, int cpu, int size, int 
     memcpy(&to4.sin_addr, target, 4);
     if (family == 6) memcpy(&to6.sin6_addr, target, 16);
     request[0] = family == 4 ? 8 : 128;
-    request[4] = 0x4c;
+    request[4] = (uint8_t)(id >> 8), request[5] = (uint8_t)id;
     pin(cpu);
     for (long i = 0; i < count; i++) {
         request[6] = (uint8_t)(i >> 8), request[7] = (uint8_t)i;
