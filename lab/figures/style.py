@@ -55,11 +55,11 @@ def context() -> Iterator[None]:
 
 def log_microseconds(axes: Axes, low: float, high: float) -> None:
     """A logarithmic x axis from low to high with plain numbers: 5, 10, 20, 50 rather than powers of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    wide = high / low > 20
+    narrow = MaxNLocator(6, steps=[1, 2, 5, 10])  # within a few multiples, even steps are easier to read
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if wide else (1, 1.5, 2, 3, 4, 6, 8), numticks=20))
+    axes.xaxis.set_major_locator(narrow if high / low < 6 else LogLocator(subs=(1, 2, 5), numticks=20))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
