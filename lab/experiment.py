@@ -160,7 +160,7 @@ class _Session:
         output: str | os.PathLike[str] | None,
     ) -> None:
         self.experiment, self.place, self.progress = experiment, place, progress
-        self.warnings, self.skipped = warnings, list(place.skipped)
+        self.skipped = list(place.skipped)
         self.conditions = [c for c in experiment.conditions() if c.link in place.links]
         self.took_s: dict[Condition, float] = {}  # of the conditions that can be measured here
         self.begun_s = time.monotonic()
@@ -168,6 +168,7 @@ class _Session:
             choose_cpus(condition)
         asked = asdict(experiment) | {"discarded_rounds": 1}
         self.study = Study.create(output, study_document(asked, experiment.seed, place, warnings))
+        self.warnings: list[str] = self.study.document["warnings"]  # what is added here is saved with the study
 
     def run(self) -> Study:
         """All rounds. What was finished is kept, however it ends."""

@@ -22,6 +22,8 @@ __all__ = ["Curve", "distribution_grid"]
 #: (x, y) of the line that shows (n,) round-trip delays in µs.
 Curve = Callable[[np.ndarray[Any, Any]], tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]
 Samples = dict[tuple[str, int, str], dict[int, np.ndarray[Any, Any]]]
+#: The same, all rounds together.
+Pooled = dict[tuple[str, int, str], np.ndarray[Any, Any]]
 
 
 def distribution_grid(
@@ -35,6 +37,7 @@ def distribution_grid(
     samples = _samples(study)
     if not samples:
         raise StudyError(f"{study.path} has nothing to draw: no probe came back")
+    pooled = {key: np.concatenate(list(rounds.values())) for key, rounds in samples.items()}
     probes = [probe for probe in PROBES if any(key[0] == probe for key in samples)]
     families = [family for family in FAMILIES if any(key[1] == family for key in samples)]
     with context():
@@ -43,10 +46,10 @@ def distribution_grid(
         figure = ShownFigure(figsize=(3.9 * len(families) + 0.6, 2.5 * len(probes) + 1.1), layout="constrained")
         panels = figure.subplots(len(probes), len(families), sharex="row", sharey=True, squeeze=False)
         for row, probe in zip(panels, probes, strict=True):
-            lines = [np.concatenate(list(rounds.values())) for key, rounds in samples.items() if key[0] == probe]
+            lines = [line for key, line in pooled.items() if key[0] == probe]
             low, high = min(line.min() for line in lines), max(np.quantile(line, upto) for line in lines)
             for axes, family in zip(row, families, strict=True):
-                _panel(axes, samples, probe, family, curve)
+                _panel(axes, samples, pooled, probe, family, curve)
                 log_microseconds(axes, low / 1.05, max(high, low * 1.05) * 1.1)
                 finish(axes)
             row[0].set_ylabel(ylabel)
@@ -68,7 +71,7 @@ def _samples(study: Study) -> Samples:
     return samples
 
 
-def _panel(axes: Axes, samples: Samples, probe: str, family: int, curve: Curve) -> None:
+def _panel(axes: Axes, samples: Samples, pooled: Pooled, probe: str, family: int, curve: Curve) -> None:
     axes.set_title(f"{probe}, IPv{family}", loc="left")
     for index, link in enumerate(LINKS):
         rounds = samples.get((probe, family, link))
@@ -77,8 +80,7 @@ def _panel(axes: Axes, samples: Samples, probe: str, family: int, curve: Curve) 
         line = line_of(index)
         for delays in rounds.values():
             axes.plot(*curve(delays), color=line.color, linewidth=0.6, alpha=0.18)
-        everything = np.concatenate(list(rounds.values()))
-        x, y = curve(everything)
+        x, y = curve(pooled[probe, family, link])
         axes.plot(x, y, color=line.color, linestyle=line.linestyle, linewidth=1.8, label=link)
 
 
