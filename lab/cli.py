@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from lab.conditions import FAMILIES, LINKS, PROBES, Condition, pick
+from lab.checks import pick
+from lab.conditions import FAMILIES, LINKS, PROBES, Condition
 from lab.errors import LabError, UsageError
 
 if TYPE_CHECKING:

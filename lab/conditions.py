@@ -7,28 +7,37 @@ cannot drift apart. Nothing here touches the machine: a condition that is refuse
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from lab.checks import pick
 from lab.errors import UsageError
+from lab.impairments import Impairment
 
 __all__ = [
-    "FAMILIES", "HEADER_BYTES", "LINKS", "MAX_COUNT", "MAX_PAYLOAD", "MIN_PAYLOAD", "PLACEMENTS", "PROBES", "WAITS",
-    "Condition", "check_count", "parse_target", "pick",
+    "BASELINES", "FAMILIES", "HEADER_BYTES", "LINKS", "MAX_PAYLOAD", "MIN_PAYLOAD", "NIC", "PLACEMENTS",
+    "PROBES", "WAITS", "WAYS", "Condition", "parse_target", "pick_way",
 ]  # fmt: skip
 
-LINKS = ("lo", "veth")
+#: Links that can be made in a private world, in the order of tables.
+LINKS = (
+    "lo", "lo-net", "own", "veth", "bridge", "router", "macvlan", "ipvlan", "vlan", "vxlan", "gre", "ipip", "sit",
+    "wireguard", "tun", "tap",
+)  # fmt: skip
+#: Ways that are no interface, to compare links with. Each is a probe kind too, and has no IP version.
+BASELINES = ("unix-stream", "unix-dgram", "unix-seqpacket", "pipe", "shm")
+#: All that can be measured without being told more; "all" on the command line.
+WAYS = (*LINKS, *BASELINES)
+#: What the name of a network card of the machine's own begins with: nic:eth0. Its target must be told.
+NIC = "nic:"
 FAMILIES = (4, 6)
 PROBES = ("icmp", "udp", "tcp")
 WAITS = ("block", "spin")
 PLACEMENTS = ("inline", "same-cpu", "cross-cpu")
 
-#: Probes in one stream, at most: 64 bytes each are held in memory until the stream ends (1 GiB).
-MAX_COUNT = 1 << 24
 #: Payload bytes: the largest that UDP over IPv4 can carry, and the smallest that holds nonce, number and stamps.
 MAX_PAYLOAD = 65_507
-MIN_PAYLOAD = {"icmp": 16, "udp": 32, "tcp": 32}
+MIN_PAYLOAD = {"icmp": 16, "udp": 32, "tcp": 32, **dict.fromkeys(BASELINES, 32)}
 #: Header bytes in front of a payload, by family (the network's) and by probe (the transport's).
 HEADER_BYTES = {4: 20, 6: 40, "icmp": 8, "udp": 8, "tcp": 32}
 
@@ -39,14 +48,14 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """One cell of an experiment: link × family × probe × size × wait × placement × arrivals.
+    """One cell of an experiment: link × family × probe × size × wait × placement × arrivals × impairment.
 
     Raises UsageError for values that no machine can measure.
     """
 
-    link: str = _option("lo", f"the way the probes take: {', '.join(LINKS)}")
-    target: str | None = _option(None, "an address of 127.0.0.0/8, or ::1, to ask over lo instead of 127.0.0.1 or ::1")
-    family: int = _option(4, "4 or 6: IPv4 or IPv6")
+    link: str = _option("lo", "the way the probes take")
+    target: str | None = _option(None, "the address to ask: of 127.0.0.0/8 or ::1, or what nic:NAME asks")
+    family: int | None = _option(4, "4 or 6: IPv4 or IPv6; None for a baseline")
     probe: str = _option("icmp", "what is sent: icmp (echo, the kernel replies), udp or tcp (a reflector replies)")
     size: int = _option(56, f"payload bytes of a probe, up to {MAX_PAYLOAD:,}")
     wait: str = _option("block", "how both ends wait for a message: block (sleep) or spin (poll without sleeping)")
@@ -55,11 +64,11 @@ class Condition:
     )
     timeout_ns: int = _option(1_000_000_000, "a reply later than this counts as lost")
     arrivals: str = _option("closed", "closed: each probe is sent when the one before it is settled")
+    impair: Impairment | None = field(default=None, metadata={"help": "worsen each direction: delay=5ms,loss=1%,…"})
 
     def __post_init__(self) -> None:
-        pick("link", self.link, LINKS)
-        pick("family", self.family, FAMILIES)
-        pick("probe", self.probe, PROBES)
+        pick_way(self.link)
+        self._check_probe()
         pick("wait mode", self.wait, WAITS)
         pick("placement", self.placement, PLACEMENTS)
         pick("arrivals", self.arrivals, ("closed",))
@@ -68,18 +77,41 @@ class Condition:
             raise UsageError(f"a size of {self.size} bytes: {self.probe} takes {smallest} to {MAX_PAYLOAD:,}")
         if not 0 < self.timeout_ns <= 3_600_000_000_000:
             raise UsageError(f"a timeout of {self.timeout_ns} ns: give more than 0 and at most an hour")
-        if self.probe == "icmp" and self.placement != "inline":
-            raise UsageError(
-                f"placement {self.placement} with icmp: the kernel replies where it sent; use inline, or --probe udp"
-            )
         if self.wait == "spin" and self.placement == "same-cpu":
             raise UsageError(
                 "two ends that spin on one CPU wait for the scheduler, not for packets (milliseconds); "
                 "use --wait block, or --placement inline or cross-cpu"
             )
-        if self.target is not None and (parse_target(self.target) != self.family or self.link != "lo"):
+        self._check_target()
+
+    def _check_probe(self) -> None:
+        if self.link in BASELINES:
+            if self.family is not None or self.probe != self.link:
+                raise UsageError(
+                    f"{self.link} is no network: it has no IP version, and no probe but {self.link} itself"
+                )
+            if self.probe == "shm" and (self.wait, self.placement) != ("spin", "cross-cpu"):
+                raise UsageError("shm is one cache line between two CPUs: it needs --wait spin --placement cross-cpu")
+            return
+        pick("family", self.family, FAMILIES)
+        pick("probe", self.probe, PROBES)
+        if self.probe == "icmp" and self.placement != "inline":
             raise UsageError(
-                f"{self.target} is no IPv{self.family} address of lo: leave the family out, or name a link"
+                f"placement {self.placement} with icmp: the kernel replies where it sent; use inline, or --probe udp"
+            )
+
+    def _check_target(self) -> None:
+        if self.link.startswith(NIC):
+            if self.target is None:
+                raise UsageError(f"{self.link} needs a machine to ask: give its address with --target")
+            if self.probe != "icmp":
+                raise UsageError(f"{self.probe} over {self.link}: nothing of ours replies there; use --probe icmp")
+            check_unicast(self.target, self.family)
+        elif self.target is not None and (
+            self.link not in ("lo", "lo-net") or parse_target(self.target) != self.family
+        ):
+            raise UsageError(
+                f"{self.target} is no IPv{self.family} address of {self.link}: leave the family out, or the target"
             )
 
     @classmethod
@@ -93,20 +125,18 @@ class Condition:
         return str(next(f.metadata["help"] for f in fields(cls) if f.name == name))
 
     def __str__(self) -> str:
-        return f"{self.target or self.link} IPv{self.family} {self.probe}"
+        if self.family is None:
+            return self.link
+        way = f"{self.link} {self.target}" if self.link.startswith(NIC) else self.target or self.link
+        return f"{way} IPv{self.family} {self.probe}"
 
 
-def pick(what: str, value: Any, known: Iterable[Any]) -> None:
-    """Raises UsageError, naming what is known, unless `value` is one of it."""
-    known = tuple(known)
-    if value not in known:
-        raise UsageError(f"unknown {what} {value!r}: choose from {', '.join(map(str, known))}")
-
-
-def check_count(what: str, value: int, *, low: int = 1, high: int = MAX_COUNT) -> None:
-    """Raises UsageError, naming the limits, unless `value` lies within them."""
-    if not low <= value <= high:
-        raise UsageError(f"a {what} of {value:,}: give {low:,} to {high:,}")
+def pick_way(name: str) -> None:
+    """Raises UsageError unless `name` is a link, a baseline, or nic: and a name."""
+    if name == NIC:
+        raise UsageError("nic: of which network card? Give its name, as in nic:eth0 (ip link lists them)")
+    if not name.startswith(NIC):
+        pick("link", name, (*WAYS, f"{NIC}NAME"))
 
 
 def parse_target(text: str) -> int:
@@ -115,8 +145,22 @@ def parse_target(text: str) -> int:
         address = ipaddress.ip_address(text)
     except ValueError:
         raise UsageError(
-            f"unknown target {text!r}: give a link ({', '.join(LINKS)}) or a loopback address (127.x.x.x, ::1)"
+            f"unknown target {text!r}: give a link ({', '.join(WAYS)}) or a loopback address (127.x.x.x, ::1)"
         ) from None
     if not address.is_loopback or (address.version == 6 and address != ipaddress.ip_address("::1")):
-        raise UsageError(f"{text} is no loopback address: give one of 127.0.0.0/8, or ::1, or the name of a link")
+        raise UsageError(
+            f"{text} is no loopback address: give one of 127.0.0.0/8, or ::1; for another machine, nic:NAME --target"
+        )
     return address.version
+
+
+def check_unicast(text: str, family: int | None) -> None:
+    """Raises UsageError unless `text` is an address of that family that one machine can have."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise UsageError(f"--target {text!r} is no address: give one such as 192.0.2.1 or 2001:db8::1") from None
+    if address.version != family:
+        raise UsageError(f"--target {text} is an IPv{address.version} address: give -{address.version}")
+    if address.is_multicast or address.is_unspecified or text == "255.255.255.255":
+        raise UsageError(f"--target {text} is no single machine's address: probes go to one machine only")

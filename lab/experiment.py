@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from lab.conditions import FAMILIES, LINKS, PLACEMENTS, PROBES, WAITS, Condition, check_count, pick
+from lab.checks import check_count, pick
+from lab.conditions import BASELINES, FAMILIES, NIC, PLACEMENTS, PROBES, WAITS, WAYS, Condition, pick_way
 from lab.errors import Interrupted, StreamError, Unavailable, UsageError
+from lab.impairments import Impairment, parse_impairment
 from lab.interrupts import noted
 from lab.probes import DEFAULT_WARMUP, Stream, choose_cpus, send_stream
 from lab.progress import Progress, Step, default_progress
@@ -37,11 +39,16 @@ _PROBE_S = {"inline": 15e-6, "same-cpu": 25e-6, "cross-cpu": 100e-6}
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """links × families × probes, `rounds` times. Raises UsageError for what no machine can run."""
+    """links × families × probes, `rounds` times. Raises UsageError for what no machine can run.
 
-    links: tuple[str, ...] = LINKS
+    A baseline among the links is one condition. target: the address that a nic:NAME among them asks.
+    """
+
+    links: tuple[str, ...] = WAYS
     families: tuple[int, ...] = FAMILIES
     probes: tuple[str, ...] = PROBES
+    target: str | None = None
+    impair: Impairment | None = None
     rounds: int = 10
     count: int = 1000
     warmup: int = DEFAULT_WARMUP
@@ -54,7 +61,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         for what, values, known in (
-            ("link", self.links, LINKS),
+            ("link", self.links, (*self.links, *WAYS)),
             ("family", self.families, FAMILIES),
             ("probe", self.probes, PROBES),
         ):
@@ -62,6 +69,8 @@ class Experiment:
                 raise UsageError(f"no {what} to measure: choose from {', '.join(map(str, known))}")
             for value in values:
                 pick(what, value, known)
+        for link in self.links:
+            pick_way(link)
         pick("wait mode", self.wait, WAITS)
         pick("placement", self.placement, PLACEMENTS)
         check_count("number of rounds", self.rounds, high=MAX_ROUNDS)
@@ -71,21 +80,37 @@ class Experiment:
         self.conditions()
 
     def conditions(self) -> list[Condition]:
-        """The cells, in the order of tables. ICMP is answered by the kernel on the sending CPU: always inline."""
-        return [
-            Condition(
-                link=link,
-                family=family,
-                probe=probe,
-                size=self.size,
-                wait=self.wait,
-                placement="inline" if probe == "icmp" else self.placement,
-                timeout_ns=self.timeout_ns,
-            )
+        """The cells, in the order of tables."""
+        links = list(dict.fromkeys(self.links))
+        cells = [
+            self._cell(link, family, probe)
             for probe in dict.fromkeys(self.probes)
             for family in dict.fromkeys(self.families)
-            for link in dict.fromkeys(self.links)
+            for link in links
+            if link not in BASELINES and not self._is_foreign(link, family, probe)
         ]
+        return cells + [self._cell(link, None, link) for link in links if link in BASELINES]
+
+    def _is_foreign(self, link: str, family: int, probe: str) -> bool:
+        """Whether a network card leaves this cell out: its target has one family, and answers icmp only."""
+        if not link.startswith(NIC) or self.target is None:
+            return False
+        return probe != "icmp" or family != (6 if ":" in self.target else 4)
+
+    def _cell(self, link: str, family: int | None, probe: str) -> Condition:
+        """ICMP is answered by the kernel on the sending CPU, always inline; shm is a cache line between two CPUs."""
+        wait, placement = ("spin", "cross-cpu") if probe == "shm" else (self.wait, self.placement)
+        return Condition(
+            link=link,
+            target=self.target if link.startswith(NIC) else None,
+            family=family,
+            probe=probe,
+            size=self.size,
+            wait=wait,
+            placement="inline" if probe == "icmp" else placement,
+            timeout_ns=self.timeout_ns,
+            impair=self.impair,
+        )
 
     def order(self, conditions: Sequence[Condition], round_: int) -> list[Condition]:
         """The conditions in the order of that round, drawn from the seed; round 0 is the one to discard."""
@@ -106,7 +131,7 @@ class Experiment:
 
 def compare(
     *,
-    links: Sequence[str] | str = LINKS,
+    links: Sequence[str] | str = WAYS,
     families: Sequence[int] | int | str = FAMILIES,
     probes: Sequence[str] | str = PROBES,
     world: str | Place | None = None,
@@ -114,6 +139,7 @@ def compare(
     seed: int | None = None,
     budget: str | None = None,
     timeout: str | None = None,
+    impair: str | Impairment | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Study:
@@ -121,19 +147,20 @@ def compare(
 
     links, families, probes: one, several, or "all". world: "new", "host", an open ``World``, or None (a private world,
     or else the host's lo). output: the study's folder, None for ``studies/<UTC time>``. seed: of the order of runs,
-    None for one drawn now. budget: a duration such as "30s", after which no new round is begun. options: the other
-    fields of ``Experiment``.
+    None for one drawn now. budget: a duration such as "30s", after which no new round is begun. impair: what worsens
+    every link, such as "delay=5ms,loss=1%". options: the other fields of ``Experiment``.
 
     Raises UsageError, Unavailable (nothing can be measured here), StreamError, StudyError; Interrupted on Ctrl-C,
     whose ``study`` is the folder with the finished runs.
     """
     experiment = Experiment(
-        links=_several(links, LINKS),
+        links=_several(links, WAYS),
         families=_several(families, FAMILIES),
         probes=_several(probes, PROBES),
         seed=secrets.randbelow(2**32) if seed is None else seed,
         budget_ns=None if budget is None else duration(budget),
         timeout_ns=Condition.timeout_ns if timeout is None else duration(timeout),
+        impair=parse_impairment(impair) if isinstance(impair, str) else impair,
         **options,
     )
     with visit(world, experiment.links) as (place, warnings):

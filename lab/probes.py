@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lab import native, stats
-from lab.conditions import Condition, check_count
+from lab.checks import check_count
+from lab.conditions import Condition
 from lab.display import stream_text
 from lab.errors import StreamError, Unavailable
 from lab.host import clocksource

@@ -7,10 +7,12 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
-from lab.conditions import LINKS, Condition, check_count, parse_target
+from lab.checks import check_count
+from lab.conditions import BASELINES, NIC, WAYS, Condition, parse_target
 from lab.doubts import doubts
 from lab.errors import Unavailable, UsageError
 from lab.host import clock_bracket, host
+from lab.impairments import Impairment, parse_impairment
 from lab.probes import DEFAULT_WARMUP, Stream, choose_cpus, send_stream
 from lab.studies import Study, counts
 from lab.units import duration
@@ -20,20 +22,23 @@ __all__ = ["closing", "rtt", "run_info", "study_document"]
 
 
 def rtt(
-    target: str = "lo",
+    way: str = "lo",
     *,
+    target: str | None = None,
     family: int | None = None,
     count: int = 1000,
     warmup: int = DEFAULT_WARMUP,
     timeout: str | None = None,
+    impair: str | Impairment | None = None,
     world: str | Place | None = None,
     output: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Stream:
     """Sends one stream of probes and returns it.
 
-    target: a link, or an address of 127.0.0.0/8 or ::1 to ask over lo. family: 4 or 6; None: the address's, else 4.
-    timeout: a duration such as "20ms". world: "new", "host", an open ``World``, or None (a private world, or else the
+    way: a link, a baseline, or an address of 127.0.0.0/8 or ::1 to ask over lo. target: the address that nic:NAME asks.
+    family: 4 or 6; None: the address's, else 4. timeout: a duration such as "20ms". impair: what worsens the link, such
+    as "delay=5ms,loss=1%". world: "new", "host", an open ``World``, or None (a private world, or else the
     host's lo). output: a folder to keep the stream in, as a study of one run. options: the other fields of
     ``Condition``.
 
@@ -42,7 +47,8 @@ def rtt(
     check_count("count", count)
     check_count("warm-up", warmup, low=0)
     timeout_ns = Condition.timeout_ns if timeout is None else duration(timeout)
-    condition = _condition(target, family, timeout_ns=timeout_ns, **options)
+    impair = parse_impairment(impair) if isinstance(impair, str) else impair
+    condition = _condition(way, family, target, timeout_ns=timeout_ns, impair=impair, **options)
     cpus = choose_cpus(condition)
     with visit(world, [condition.link]) as (place, warnings):
         _require_link(place, condition.link)
@@ -97,14 +103,24 @@ def run_info(stream: Stream) -> dict[str, Any]:
     }
 
 
-def _condition(target: str, family: int | None, **options: Any) -> Condition:
-    """A condition for a target: the name of a link, or a loopback address."""
-    if target in LINKS:
-        return Condition(link=target, family=Condition.family if family is None else family, **options)
-    its_family = parse_target(target)
+def _condition(way: str, family: int | None, target: str | None, **options: Any) -> Condition:
+    """A condition for a link, a baseline or a loopback address; `target` is what nic:NAME asks."""
+    if way in BASELINES:
+        given = {key: value for key, value in options.items() if key != "probe"}
+        if way == "shm":
+            given = {"wait": "spin", "placement": "cross-cpu"} | given
+        return Condition(link=way, family=family, probe=options.get("probe", way), **given)
+    if target is not None and not way.startswith(NIC):
+        raise UsageError(f"--target is for network cards (nic:NAME): give the address itself, lab rtt {target}")
+    if way.startswith(NIC) and target is not None and family is None:
+        family = 6 if ":" in target else 4
+    if way in WAYS or way.startswith(NIC):
+        return Condition(link=way, target=target, family=Condition.family if family is None else family, **options)
+    its_family = parse_target(way)
     if family not in (None, its_family):
-        raise UsageError(f"{target} is an IPv{its_family} address: leave -{family} out")
-    return Condition(link="lo", target=target, family=its_family, **options)
+        raise UsageError(f"{way} is an IPv{its_family} address: leave -{family} out")
+    link = "lo" if way in ("127.0.0.1", "::1") else "lo-net"
+    return Condition(link=link, target=way, family=its_family, **options)
 
 
 def _require_link(place: Place, name: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lab import stats
-from lab.conditions import LINKS, PROBES, Condition
+from lab.conditions import BASELINES, NIC, PROBES, WAYS, Condition
 from lab.doubts import doubts
 from lab.units import micros
 
@@ -21,12 +21,10 @@ if TYPE_CHECKING:
 
     from lab.studies import Study
 
-__all__ = ["HEADINGS", "TEXT_COLUMNS", "Summary", "cells", "summarise"]
+__all__ = ["HEADINGS", "Summary", "cells", "position", "summarise"]
 
 #: The column headings of the table, in the order of ``cells``. Delays are in µs.
-HEADINGS = ("link", "probe", "wait, placement", "p50", "95 %", "p99", "− lo", "95 %", "lost")
-#: How many of them are text, to be aligned left.
-TEXT_COLUMNS = 3
+HEADINGS = ("link", "p50", "95 %", "p99", "− lo", "95 %", "lost")
 
 Row = dict[str, Any]
 RoundValues = dict[int, float]
@@ -77,13 +75,29 @@ class Summary:
                 columns[name] = np.array(values)
         return columns
 
+    def sections(self) -> dict[str, list[Row]]:
+        """The rows under the titles of the table: what they have in common beside the link and the IP version."""
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            probe = "no network" if row["probe"] in BASELINES else row["probe"]
+            found.setdefault(f"{probe}: {row['wait']}, {row['placement']}, {row['size']} bytes", []).append(row)
+        return found
+
+    def table(self) -> str:
+        """The rows as text: a line under each title for every link, its columns aligned throughout."""
+        widths = [max(map(len, column)) for column in zip(HEADINGS, *map(cells, self.rows), strict=True)]
+
+        def line(row: Sequence[str]) -> str:
+            link, *numbers = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            return "  ".join([row[0].ljust(len(link)), *numbers])
+
+        lines = [line(HEADINGS)]
+        for title, rows in self.sections().items():
+            lines += [f"── {title} ".ljust(len(lines[0]), "─"), *(line(cells(row)) for row in rows)]
+        return "\n".join(lines)
+
     def __str__(self) -> str:
-        table = [HEADINGS, *map(cells, self.rows)]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table
-        ]
-        return "\n".join([*lines, self.footer(), *self.notes()])
+        return "\n".join([self.table(), "", self.footer(), *self.notes()])
 
     __repr__ = __str__
 
@@ -92,8 +106,7 @@ class Summary:
         rounds = sorted({row["rounds"] for row in self.rows})
         sent = sum(row["sent"] for row in self.rows)
         over = _number(rounds[-1]) if len(set(rounds)) == 1 else "the rounds"
-        sizes = ", ".join(str(size) for size in sorted({row["size"] for row in self.rows}))
-        return f"µs, medians over {over} with bootstrap intervals; {sent:,} probes of {sizes} bytes"
+        return f"µs, medians over {over} with bootstrap intervals; {sent:,} probes"
 
     def notes(self) -> list[str]:
         """What was skipped, and the warnings, a line each."""
@@ -104,7 +117,11 @@ class Summary:
         def line(tag: str, row: Sequence[str]) -> str:
             return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
 
-        body = "".join(line("td", cells(row)) for row in self.rows)
+        body = "".join(
+            f'<tr><th colspan="{len(HEADINGS)}">{html.escape(title)}</th></tr>'
+            + "".join(line("td", cells(row)) for row in rows)
+            for title, rows in self.sections().items()
+        )
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in (self.footer(), *self.notes()))
         return f"<table><thead>{line('th', HEADINGS)}</thead><tbody>{body}</tbody></table>{notes}"
 
@@ -118,9 +135,7 @@ def skip_label(skip: Mapping[str, Any]) -> str:
 def cells(row: Row) -> tuple[str, ...]:
     """One row as text, in the order of ``HEADINGS``."""
     return (
-        f"{row['link']} {row['family']}",
-        row["probe"],
-        f"{row['wait']}, {row['placement']}",
+        f"{row['link']} {row['family'] or ''}".rstrip(),
         micros(row["p50_ns"]),
         _interval(row["p50_ci_ns"]),
         micros(row["p99_ns"]),
@@ -156,7 +171,13 @@ def summarise(study: Study) -> Summary:
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    return (PROBES.index(row["probe"]), row["size"], row["family"], LINKS.index(row["link"]))
+    probe = (*PROBES, *BASELINES).index(row["probe"])
+    return (probe, row["size"], row["wait"], row["placement"], row["family"] or 0, position(row["link"]))
+
+
+def position(link: str) -> tuple[int, str]:
+    """Where a link stands in tables and figures: in the order of ``WAYS``, network cards behind the other links."""
+    return (WAYS.index(link), "") if not link.startswith(NIC) else (len(WAYS), link)
 
 
 def _by_round(group: list[Row], rtts: Mapping[int, np.ndarray[Any, Any]], name: str) -> RoundValues:
@@ -202,8 +223,8 @@ def _of_links(study: Study) -> list[str]:
             total[name] += run.get(name, 0)
     return [
         text
-        for key, total in sorted(totals.items())
-        if key[0] in links
+        for key, total in totals.items()
+        if key[0] in links and key[1] is not None
         for text in doubts(*key, mtu=links[key[0]]["mtu"], **total)
     ]
 

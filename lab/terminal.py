@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import sys
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Table
 
 from lab.progress import Step
-from lab.summaries import HEADINGS, TEXT_COLUMNS, Summary, cells
+from lab.summaries import Summary
 
 __all__ = ["ProgressBar", "print_summary"]
 
-_WIDER_THAN_ANY_TABLE = 200
-
 
 def print_summary(summary: Summary) -> None:
-    """The table, then what was skipped and the warnings. A terminal narrower than the table wraps its lines."""
-    console = Console(highlight=False)
-    table = Table(box=SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
-    for index, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if index < TEXT_COLUMNS else "right", no_wrap=True)
-    probe = None
-    for row in summary.rows:
-        if probe not in (None, row["probe"]):
-            table.add_section()
-        probe = row["probe"]
-        table.add_row(*cells(row))
-    Console(highlight=False, width=_WIDER_THAN_ANY_TABLE).print(table)  # never a digit cut off
+    """The table, then what was skipped and the warnings, wrapped between words."""
+    print(summary.table())  # never a digit cut off: a terminal narrower than the table wraps its lines
     print()
-    print(summary.footer())
-    for note in summary.notes():
-        console.print(note, markup=False)
+    for text in (summary.footer(), *summary.notes()):
+        Console(highlight=False).print(text, markup=False)
     print(f"study: {summary.study}")
 
 

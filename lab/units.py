@@ -6,9 +6,11 @@ import re
 
 from lab.errors import UsageError
 
-__all__ = ["duration", "format_ns", "micros"]
+__all__ = ["bit_rate", "duration", "format_duration", "format_ns", "format_rate", "micros"]
 
 _UNITS_NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "min": 60_000_000_000}
+_UNITS_BIT = {"bit": 1, "kbit": 1_000, "Mbit": 1_000_000, "Gbit": 1_000_000_000}
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(bit|kbit|Mbit|Gbit)")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s|min)")
 
 
@@ -23,6 +25,31 @@ def duration(text: str) -> int:
     if ns == 0:
         raise UsageError(f"{text!r} is no time at all: give at least 1ns")
     return ns
+
+
+def bit_rate(text: str) -> int:
+    """``"100Mbit"`` → 100000000 (bits a second). Raises UsageError if the unit is missing or unknown, or it is zero."""
+    match = _RATE.fullmatch(text.strip())
+    rate = round(float(match[1]) * _UNITS_BIT[match[2]]) if match else 0
+    if not rate:
+        raise UsageError(f"{text!r} is not a rate: give a number and a unit (bit, kbit, Mbit, Gbit), such as 100Mbit")
+    return rate
+
+
+def _shortest(value: int, units: dict[str, int]) -> str:
+    """With the greatest unit that leaves a whole number."""
+    unit = max((unit for unit, size in units.items() if value % size == 0), key=lambda unit: units[unit])
+    return f"{value // units[unit]}{unit}"
+
+
+def format_duration(ns: int) -> str:
+    """What ``duration`` reads as the same: ``5000000`` → ``"5ms"``."""
+    return _shortest(ns, {unit: size for unit, size in _UNITS_NS.items() if unit not in ("µs", "min")})
+
+
+def format_rate(bps: int) -> str:
+    """What ``bit_rate`` reads as the same: ``100000000`` → ``"100Mbit"``."""
+    return _shortest(bps, _UNITS_BIT)
 
 
 def _three_digits(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.conditions import pick
+from lab.checks import pick
 from lab.errors import StudyError, UsageError
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from lab.conditions import LINKS, pick
+from lab.checks import pick
+from lab.conditions import LINKS
 from lab.errors import Unavailable, UsageError
 from lab.world.describe import offloads, sysctls
 from lab.world.kernel import MAX_MESSAGE, link_mtu

@@ -36,12 +36,12 @@ def study(tmp_path, records):
         document = {"version": "0", "experiment": {}, "seed": 1, "host": {}, "skipped": [], "warnings": [], **more}
         made = Study.create(tmp_path / name, document)
         for (link, family, probe), rounds in runs.items():
-            condition = lab.Condition(link=link, family=family, probe=probe)
+            shm = {"wait": "spin", "placement": "cross-cpu"} if link == "shm" else {}
+            condition = lab.Condition(link=link, family=family, probe=probe, **shm)
             for number, rtts in enumerate(rounds, 1):
                 rows = records(rtts)
                 made.add_run(condition, rows, {"round": number, **counts(rows)})
-        if complete:
-            made.finish()
+        made.finish() if complete else made.save()
         return made
 
     return build

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import lab
-from lab.conditions import LINKS, MAX_COUNT, MAX_PAYLOAD, MIN_PAYLOAD, PROBES, parse_target
+from lab.checks import MAX_COUNT
+from lab.conditions import LINKS, MAX_PAYLOAD, MIN_PAYLOAD, PROBES, parse_target
 from lab.experiment import Experiment
 
 
