@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from lab.experiment import Experiment as Experiment
     from lab.experiment import compare as compare
     from lab.probes import Stream as Stream
+    from lab.single import World as World
     from lab.single import rtt as rtt
     from lab.studies import Study as Study
-    from lab.world import World as World
 
 _HOME = {
     "Condition": "conditions",
@@ -34,7 +34,7 @@ _HOME = {
     "StudyError": "errors",
     "Unavailable": "errors",
     "UsageError": "errors",
-    "World": "world",
+    "World": "single",
     "compare": "experiment",
     "doctor": "checkup",
     "rtt": "single",

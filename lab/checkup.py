@@ -17,7 +17,7 @@ from typing import Any
 from lab import native
 from lab.errors import Unavailable, errno_name
 from lab.host import clocksource
-from lab.world import World
+from lab.world import PrivateWorld as World
 
 __all__ = ["Item", "Report", "doctor"]
 

@@ -13,7 +13,7 @@ import random
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from lab.checks import check_count, pick
@@ -21,9 +21,9 @@ from lab.conditions import BASELINES, FAMILIES, NIC, PLACEMENTS, PROBES, WAITS, 
 from lab.errors import Interrupted, StreamError, Unavailable, UsageError
 from lab.impairments import Impairment, parse_impairment
 from lab.interrupts import noted
-from lab.probes import DEFAULT_WARMUP, Stream, choose_cpus, send_stream
+from lab.probes import DEFAULT_WARMUP, Stream, send_stream
 from lab.progress import Progress, Step, default_progress
-from lab.single import closing, run_info, study_document
+from lab.single import cautions, closing, run_info, study_document
 from lab.studies import Study
 from lab.units import duration
 from lab.world import Place, Skipped, open_endpoints, visit
@@ -134,7 +134,7 @@ def compare(
     links: Sequence[str] | str = WAYS,
     families: Sequence[int] | int | str = FAMILIES,
     probes: Sequence[str] | str = PROBES,
-    world: str | Place | None = None,
+    world: str | int | Place | None = None,
     output: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     budget: str | None = None,
@@ -145,10 +145,10 @@ def compare(
 ) -> Study:
     """Measures round trips over several links side by side, and keeps them as a study.
 
-    links, families, probes: one, several, or "all". world: "new", "host", an open ``World``, or None (a private world,
-    or else the host's lo). output: the study's folder, None for ``studies/<UTC time>``. seed: of the order of runs,
-    None for one drawn now. budget: a duration such as "30s", after which no new round is begun. impair: what worsens
-    every link, such as "delay=5ms,loss=1%". options: the other fields of ``Experiment``.
+    links, families, probes: one, several, or "all". world: "new", "host", a process's number, an open ``World``, or None
+    (a private world, or else the host's lo). output: the study's folder, None for ``studies/<UTC time>``. seed: of
+    the order of runs, None for one drawn now. budget: a duration such as "30s", after which no new round is begun.
+    impair: what worsens every link, such as "delay=5ms,loss=1%". options: the other fields of ``Experiment``.
 
     Raises UsageError, Unavailable (nothing can be measured here), StreamError, StudyError; Interrupted on Ctrl-C,
     whose ``study`` is the folder with the finished runs.
@@ -163,7 +163,7 @@ def compare(
         impair=parse_impairment(impair) if isinstance(impair, str) else impair,
         **options,
     )
-    with visit(world, experiment.links) as (place, warnings):
+    with visit(world, experiment.links, experiment.impair) as (place, warnings):
         progress = progress or default_progress()
         return _Session(experiment, place, [*warnings, *experiment.notes()], progress, output).run()
 
@@ -188,11 +188,11 @@ class _Session:
     ) -> None:
         self.experiment, self.place, self.progress = experiment, place, progress
         self.skipped = list(place.skipped)
-        self.conditions = [c for c in experiment.conditions() if c.link in place.links]
+        self.conditions = [replace(c, impair=place.impair) for c in experiment.conditions() if c.link in place.links]
         self.took_s: dict[Condition, float] = {}  # of the conditions that can be measured here
         self.begun_s = time.monotonic()
         for condition in self.conditions:
-            choose_cpus(condition)
+            warnings += cautions(condition)
         asked = asdict(experiment) | {"discarded_rounds": 1}
         self.study = Study.create(output, study_document(asked, experiment.seed, place, warnings))
         self.warnings: list[str] = self.study.document["warnings"]  # what is added here is saved with the study

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,17 @@ from lab.records import RECORD, Records
 
 __all__ = ["Outcome", "Stop", "StreamSpec", "clock_cost", "new_records", "run_stream"]
 
-_KINDS = {"icmp-raw": lib.LAB_ICMP_RAW, "icmp-ping": lib.LAB_ICMP_PING, "udp": lib.LAB_UDP, "tcp": lib.LAB_TCP}
+_KINDS = {
+    "icmp-raw": lib.LAB_ICMP_RAW,
+    "icmp-ping": lib.LAB_ICMP_PING,
+    "udp": lib.LAB_UDP,
+    "tcp": lib.LAB_TCP,
+    "unix-stream": lib.LAB_TCP,
+    "unix-dgram": lib.LAB_UDP,
+    "unix-seqpacket": lib.LAB_UDP,
+    "pipe": lib.LAB_PIPE,
+    "shm": lib.LAB_SHM,
+}
 _WAITS = {"block": lib.LAB_BLOCK, "spin": lib.LAB_SPIN}
 
 
@@ -40,6 +50,8 @@ class StreamSpec:
 
     near_fd: int
     far_fd: int = -1
+    near_out_fd: int = -1
+    far_out_fd: int = -1
     kind: str
     family: int
     wait: str
@@ -94,9 +106,9 @@ def run_stream(spec: StreamSpec, records: Records, stop: Stop) -> Outcome:
 
 def _stream(spec: StreamSpec) -> Any:
     stream = ffi.new("struct lab_stream *")
-    for name in ("near_fd", "far_fd", "family", "far_cpu", "size", "icmp_id", "nonce", "count", "warmup", "timeout_ns"):
-        setattr(stream, name, getattr(spec, name))
-    stream.patience = spec.patience
+    for option in fields(spec):
+        if option.name not in ("kind", "wait", "target"):
+            setattr(stream, option.name, getattr(spec, option.name))
     stream.kind = _KINDS[spec.kind]
     stream.wait = _WAITS[spec.wait]
     ffi.buffer(stream.target)[: len(spec.target)] = spec.target

@@ -6,6 +6,7 @@ Ctrl-C, which Python delivers to the main thread, can stop it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import html
 import ipaddress
@@ -15,6 +16,7 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +32,7 @@ from lab.host import clocksource
 from lab.interrupts import noted
 from lab.records import FLAGS, LATE, LOST, RECEIVED, Records
 from lab.studies import batches, plain_columns
+from lab.wire import Wire
 
 if TYPE_CHECKING:
     import pandas
@@ -38,54 +41,71 @@ if TYPE_CHECKING:
 __all__ = ["Cpus", "Sockets", "Stream", "choose_cpus", "send_stream"]
 
 DEFAULT_WARMUP = 100
+_DOMAINS = {4: socket.AF_INET, 6: socket.AF_INET6, None: socket.AF_UNIX}
 #: A stream gives up when nothing has come back for so long, and for at least so many probes.
 _SILENCE_NS = 10_000_000_000
 _MIN_PATIENCE = 5
+
+
+class End(Protocol):
+    """A descriptor to read from; a pipe's end has another to write to, ``out``."""
+
+    def fileno(self) -> int: ...
 
 
 class Sockets(Protocol):
     """What a stream needs of an opened pair of ends; ``lab.world.Endpoints`` is one."""
 
     @property
-    def near(self) -> socket.socket: ...
+    def near(self) -> End | None: ...
     @property
-    def far(self) -> socket.socket | None: ...
+    def far(self) -> End | None: ...
     @property
     def kind(self) -> str: ...
     @property
-    def family(self) -> int: ...
+    def family(self) -> int | None: ...
     @property
-    def target(self) -> str: ...
+    def target(self) -> str | None: ...
     @property
     def icmp_id(self) -> int: ...
+    @property
+    def wire(self) -> Wire | None: ...
 
 
 @dataclass(frozen=True)
 class Cpus:
-    """The CPUs that the two ends are pinned to. ``far`` is None where no thread of ours plays the far end."""
+    """The CPUs that the two ends are pinned to, and the wire where there is one.
+
+    ``far`` is None where no thread of ours plays the far end.
+    """
 
     near: int
     far: int | None
+    wire: int | None = None
 
 
-def choose_cpus(condition: Condition) -> Cpus:
+def choose_cpus(condition: Condition, *, wired: bool = False) -> Cpus:
     """CPUs for a condition, from those that this process may use: the last, which has the fewest interrupts.
 
-    Raises Unavailable if the placement needs more CPUs than there are.
+    A wire that sleeps shares the near end's CPU, as waking another costs more; one that spins needs its own.
+    Raises Unavailable if that takes more CPUs than there are.
     """
-    allowed = sorted(os.sched_getaffinity(0))
-    near = allowed[-1]
-    if condition.placement == "inline":
-        return Cpus(near, None)
-    if condition.placement == "same-cpu":
-        return Cpus(near, near)
-    if len(allowed) < 2:
+    allowed = sorted(os.sched_getaffinity(0), reverse=True)
+    alone = ["the near end"]
+    if condition.placement == "cross-cpu":
+        alone.append("the far end")
+    if wired and condition.wait == "spin":
+        alone.append("the wire")
+    if len(allowed) < len(alone):
         raise Unavailable(
-            f"placement cross-cpu needs two CPUs, and this process may use CPU {near} only",
+            f"{', '.join(alone[:-1])} and {alone[-1]} need a CPU each, and this process may use {len(allowed)}",
             errno=None,
-            fix="Allow more with taskset, or give --placement same-cpu or inline",
+            fix="Allow more with taskset, or give --wait block --placement same-cpu or inline",
         )
-    return Cpus(near, allowed[-2])
+    own = dict(zip(alone, allowed, strict=False))
+    near = own["the near end"]
+    far = None if condition.placement == "inline" else own.get("the far end", near)
+    return Cpus(near, far, own.get("the wire", near) if wired else None)
 
 
 @dataclass(frozen=True, repr=False)
@@ -252,17 +272,19 @@ def send_stream(
     """
     check_count("count", count)
     check_count("warm-up", warmup, low=0)
-    cpus = cpus or choose_cpus(condition)
+    cpus = cpus or choose_cpus(condition, wired=ends.wire is not None)
     spec = native.StreamSpec(
-        near_fd=ends.near.fileno(),
-        far_fd=-1 if ends.far is None else ends.far.fileno(),
+        near_fd=_descriptor(ends.near),
+        far_fd=_descriptor(ends.far),
+        near_out_fd=getattr(ends.near, "out", -1),
+        far_out_fd=getattr(ends.far, "out", -1),
         kind=ends.kind,
-        family=socket.AF_INET if ends.family == 4 else socket.AF_INET6,
+        family=_DOMAINS[ends.family],
         wait=condition.wait,
         far_cpu=-1 if cpus.far is None else cpus.far,
         size=condition.size,
         icmp_id=ends.icmp_id,
-        target=ipaddress.ip_address(ends.target).packed,
+        target=b"" if ends.target is None else ipaddress.ip_address(ends.target).packed,
         nonce=secrets.randbits(64),
         count=count,
         warmup=warmup,
@@ -271,7 +293,8 @@ def send_stream(
     )
     records = native.new_records(count)
     run = _Run(spec, records, cpus.near)
-    interrupted = run.until_done()
+    with _tuned(ends.wire, condition.wait, cpus.wire):
+        interrupted = run.until_done()
     warnings = () if run.gave_up is None else (f"gave up: {run.gave_up}",)
     return Stream(
         condition=condition,
@@ -287,6 +310,24 @@ def send_stream(
         gave_up=run.gave_up is not None,
         warnings=warnings,
     )
+
+
+@contextlib.contextmanager
+def _tuned(wire: Wire | None, wait: str, cpu: int | None) -> Iterator[None]:
+    """Makes the wire wait as the ends do, on its own CPU, for as long as the stream runs."""
+    if wire is None or cpu is None:
+        yield
+        return
+    wire.pin(cpu)
+    wire.wait = wait
+    try:
+        yield
+    finally:
+        wire.wait = "block"
+
+
+def _descriptor(end: End | None) -> int:
+    return -1 if end is None else end.fileno()
 
 
 class _Run:

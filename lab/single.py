@@ -16,9 +16,9 @@ from lab.impairments import Impairment, parse_impairment
 from lab.probes import DEFAULT_WARMUP, Stream, choose_cpus, send_stream
 from lab.studies import Study, counts
 from lab.units import duration
-from lab.world import Link, Place, open_endpoints, visit
+from lab.world import Link, Place, PrivateWorld, open_endpoints, visit
 
-__all__ = ["closing", "rtt", "run_info", "study_document"]
+__all__ = ["World", "cautions", "closing", "rtt", "run_info", "study_document"]
 
 
 def rtt(
@@ -30,7 +30,7 @@ def rtt(
     warmup: int = DEFAULT_WARMUP,
     timeout: str | None = None,
     impair: str | Impairment | None = None,
-    world: str | Place | None = None,
+    world: str | int | Place | None = None,
     output: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Stream:
@@ -38,9 +38,9 @@ def rtt(
 
     way: a link, a baseline, or an address of 127.0.0.0/8 or ::1 to ask over lo. target: the address that nic:NAME asks.
     family: 4 or 6; None: the address's, else 4. timeout: a duration such as "20ms". impair: what worsens the link, such
-    as "delay=5ms,loss=1%". world: "new", "host", an open ``World``, or None (a private world, or else the
-    host's lo). output: a folder to keep the stream in, as a study of one run. options: the other fields of
-    ``Condition``.
+    as "delay=5ms,loss=1%". world: "new", "host", the number of a process whose network it is to be, an open ``World``,
+    or None (a private world, or else the host's lo). output: a folder to keep the stream in, as a study of one run.
+    options: the other fields of ``Condition``.
 
     Raises UsageError, Unavailable, StreamError, StudyError. Ctrl-C ends the stream, which is then ``interrupted``.
     """
@@ -49,9 +49,11 @@ def rtt(
     timeout_ns = Condition.timeout_ns if timeout is None else duration(timeout)
     impair = parse_impairment(impair) if isinstance(impair, str) else impair
     condition = _condition(way, family, target, timeout_ns=timeout_ns, impair=impair, **options)
-    cpus = choose_cpus(condition)
-    with visit(world, [condition.link]) as (place, warnings):
+    with visit(world, [condition.link], impair) as (place, warnings):
         _require_link(place, condition.link)
+        condition = replace(condition, impair=place.impair)
+        cpus = choose_cpus(condition, wired=condition.link in place.wires)
+        warnings += cautions(condition)
         study = None
         if output is not None:
             asked = asdict(condition) | {"rounds": 1, "discarded_rounds": 0, "count": count, "warmup": warmup}
@@ -70,8 +72,25 @@ def rtt(
         return stream
 
 
+def cautions(condition: Condition) -> list[str]:
+    """What whoever asked for it should know before the first probe leaves."""
+    if not condition.link.startswith(NIC):
+        return []
+    return [f"{condition.link}: probes leave this machine for {condition.target}, over its own network"]
+
+
+class World(PrivateWorld):  # noqa: D101 - it has the docstring of the other
+    __doc__ = PrivateWorld.__doc__
+
+    def rtt(self, way: str = "lo", **options: Any) -> Stream:
+        """``lab.rtt`` in this world: one stream of probes over one of its links. Raises what that does."""
+        return rtt(way, world=self, **options)
+
+
 def _doubts(stream: Stream, link: Link) -> list[str]:
     condition = stream.condition
+    if condition.family is None:
+        return list(stream.warnings)
     found = doubts(
         link.name,
         condition.family,

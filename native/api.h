@@ -18,7 +18,14 @@
 /* How long a blocked call may sleep before it looks at the stop flag. */
 #define LAB_SLICE_NS 50000000
 
-enum lab_kind { LAB_ICMP_RAW = 0, LAB_ICMP_PING = 1, LAB_UDP = 2, LAB_TCP = 3 };
+enum lab_kind {
+    LAB_ICMP_RAW = 0,
+    LAB_ICMP_PING = 1,
+    LAB_UDP = 2,  /* connected sockets that keep messages apart; unix-dgram and unix-seqpacket too */
+    LAB_TCP = 3,  /* connected sockets that don't; unix-stream too */
+    LAB_PIPE = 4, /* a pipe each way, non-blocking where it is to spin; it has no timeout */
+    LAB_SHM = 5   /* memory that two CPUs share: no descriptor, a far_cpu, LAB_SPIN */
+};
 enum lab_wait { LAB_BLOCK = 0, LAB_SPIN = 1 };
 
 /* What became of a probe. Zeroed memory reads as "unsent". */
@@ -54,9 +61,11 @@ struct lab_record {
 /* One stream: what to send and how to wait (in), and what came of it (out). */
 struct lab_stream {
     int32_t near_fd;          /* where probes leave and replies arrive */
-    int32_t far_fd;           /* where the reflector listens; -1: the kernel replies */
+    int32_t far_fd;           /* where the reflector listens; -1: the kernel replies, or LAB_SHM */
+    int32_t near_out_fd;      /* where probes leave, for LAB_PIPE, whose near_fd only receives */
+    int32_t far_out_fd;       /* the reflector's, likewise */
     int32_t kind;             /* enum lab_kind */
-    int32_t family;           /* AF_INET or AF_INET6 */
+    int32_t family;           /* AF_INET or AF_INET6; AF_UNIX where there are no addresses */
     int32_t wait;             /* enum lab_wait, for both ends */
     int32_t far_cpu;          /* CPU of the reflector's own thread; -1: the calling thread plays both ends */
     int32_t size;             /* payload bytes of a probe */

@@ -79,8 +79,9 @@ bool message_match(const struct message *message, const unsigned char *bytes, si
 
 struct reflector {
     int fd;
-    int wait; /* enum lab_wait */
-    int kind; /* LAB_UDP or LAB_TCP */
+    int out_fd; /* where replies leave: fd itself, but for pipes */
+    int wait;   /* enum lab_wait */
+    int kind;   /* LAB_UDP, LAB_TCP or LAB_PIPE */
     int cpu;  /* -1: no thread of its own */
     size_t size;
     uint64_t nonce;
@@ -102,11 +103,24 @@ int reflector_start(struct reflector *reflector, pthread_t *thread);
 /* Waits for the thread, which goodbye or `finished` ends; should goodbye have been lost, shuts its socket down. */
 void reflector_join(struct reflector *reflector, pthread_t thread);
 
+/* ---- shm.c: messages that two threads leave in shared memory ---- */
+
+/* Runs a LAB_SHM stream: as lab_stream_run. */
+int64_t shm_run(struct lab_stream *stream, struct lab_record *records, unsigned char *scratch, const int32_t *stop);
+
+/* ---- threads of our own ---- */
+
+/* Pins the calling thread. 0 or -errno. */
+int pin(int cpu);
+/* Starts a thread with all signals blocked, which are the business of Python's main thread. 0 or -errno. */
+int start_thread(pthread_t *thread, void *(*run)(void *), void *argument);
+
 /* ---- socket.c: calls that must be made whole ---- */
 
-/* Writes all of a message, waiting in slices. 0, or -errno; -ECANCELED once *stop is set, -ETIME after `patience_ns`. */
-int send_all(int fd, const unsigned char *bytes, size_t length, int64_t patience_ns, const int32_t *stop);
+/* Writes all of a message, waiting in slices. 0, or -errno; -ECANCELED once *stop is set, -ETIME after `patience_ns`.
+ * `kind` (enum lab_kind) tells pipes from sockets, also below. */
+int send_all(int kind, int fd, const unsigned char *bytes, size_t length, int64_t patience_ns, const int32_t *stop);
 /* Continues a message of `length` bytes of which *have are there. 1 when whole, 0 when not yet, -errno. */
-int receive_more(int fd, unsigned char *bytes, size_t length, size_t *have, int flags);
+int receive_more(int kind, int fd, unsigned char *bytes, size_t length, size_t *have, int flags);
 /* Makes blocking calls on the socket return after at most so long; 0: never. 0 or -errno. */
 int set_slices(int fd, int64_t receive_ns, int64_t send_ns);

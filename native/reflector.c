@@ -2,15 +2,13 @@
  *
  * Played by the calling thread (placement inline) or by a thread of its own that ends with the stream. It answers
  * only messages that carry the stream's nonce. UDP sockets are connected, so what comes is from the near end. */
-#include <sched.h>
-#include <signal.h>
-
 #include "internal.h"
 
 void reflector_init(struct reflector *reflector, const struct lab_stream *stream, unsigned char *bytes,
                     const int32_t *stop) {
     *reflector = (struct reflector){
         .fd = stream->far_fd,
+        .out_fd = stream->kind == LAB_PIPE ? stream->far_out_fd : stream->far_fd,
         .wait = stream->wait,
         .kind = stream->kind,
         .cpu = stream->far_cpu,
@@ -23,9 +21,9 @@ void reflector_init(struct reflector *reflector, const struct lab_stream *stream
 
 /* Reads one message. 1 with its length in *length, 0 if it is not whole yet, -errno. */
 static int read_request(struct reflector *reflector, int flags, size_t *length) {
-    if (reflector->kind == LAB_TCP) {
+    if (reflector->kind != LAB_UDP) {
         *length = reflector->size;
-        return receive_more(reflector->fd, reflector->bytes, reflector->size, &reflector->have, flags);
+        return receive_more(reflector->kind, reflector->fd, reflector->bytes, reflector->size, &reflector->have, flags);
     }
     ssize_t n = recv(reflector->fd, reflector->bytes, BUFFER_BYTES, flags);
     if (n < 0) return errno == EINTR ? 0 : -errno;
@@ -50,8 +48,8 @@ int reflector_serve(struct reflector *reflector, int flags, uint64_t *seq) {
     head.far_rx_ns = rx_ns;
     head.far_tx_ns = now_ns();
     memcpy(reflector->bytes, &head, sizeof head);
-    if (reflector->kind == LAB_TCP) {
-        int sent = send_all(reflector->fd, reflector->bytes, length, STALL_NS, reflector->stop);
+    if (reflector->kind != LAB_UDP) {
+        int sent = send_all(reflector->kind, reflector->out_fd, reflector->bytes, length, STALL_NS, reflector->stop);
         return sent < 0 ? sent : 1;
     }
     ssize_t n;
@@ -60,13 +58,6 @@ int reflector_serve(struct reflector *reflector, int flags, uint64_t *seq) {
     /* A full queue loses this reply, which the near end will count; it does not end the reflector. */
     if (n < 0 && errno != ENOBUFS && errno != EAGAIN) return -errno;
     return 1;
-}
-
-static int pin(int cpu) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET((size_t)cpu, &set);
-    return sched_setaffinity(0, sizeof set, &set) ? -errno : 0;
 }
 
 static void *reflect(void *argument) {
@@ -88,15 +79,8 @@ static void *reflect(void *argument) {
     return NULL;
 }
 
-/* Signals are the business of Python's main thread: this one starts with all of them blocked. */
 int reflector_start(struct reflector *reflector, pthread_t *thread) {
-    sigset_t all, before;
-    sigfillset(&all);
-    int error = pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (error) return -error;
-    error = pthread_create(thread, NULL, reflect, reflector);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return -error;
+    return start_thread(thread, reflect, reflector);
 }
 
 void reflector_join(struct reflector *reflector, pthread_t thread) {

@@ -1,5 +1,6 @@
-/* Socket calls that must be made whole, in slices short enough to notice a stop flag. */
+/* Socket and pipe calls that must be made whole, in slices short enough to notice a stop flag. */
 #include <sys/time.h>
+#include <unistd.h>
 
 #include "internal.h"
 
@@ -16,11 +17,12 @@ int set_slices(int fd, int64_t receive_ns, int64_t send_ns) {
     return 0;
 }
 
-int send_all(int fd, const unsigned char *bytes, size_t length, int64_t patience_ns, const int32_t *stop) {
+int send_all(int kind, int fd, const unsigned char *bytes, size_t length, int64_t patience_ns, const int32_t *stop) {
     size_t sent = 0;
     int64_t deadline_ns = 0; /* set when first needed: the clock is not read in a send that goes through */
     while (sent < length) {
-        ssize_t n = send(fd, bytes + sent, length - sent, MSG_NOSIGNAL);
+        ssize_t n = kind == LAB_PIPE ? write(fd, bytes + sent, length - sent)
+                                     : send(fd, bytes + sent, length - sent, MSG_NOSIGNAL);
         if (n > 0)
             sent += (size_t)n;
         else if (n < 0 && errno != EINTR && errno != EAGAIN)
@@ -35,8 +37,9 @@ int send_all(int fd, const unsigned char *bytes, size_t length, int64_t patience
     return 0;
 }
 
-int receive_more(int fd, unsigned char *bytes, size_t length, size_t *have, int flags) {
-    ssize_t n = recv(fd, bytes + *have, length - *have, flags);
+int receive_more(int kind, int fd, unsigned char *bytes, size_t length, size_t *have, int flags) {
+    ssize_t n = kind == LAB_PIPE ? read(fd, bytes + *have, length - *have)
+                                 : recv(fd, bytes + *have, length - *have, flags);
     if (n < 0) return errno == EINTR ? 0 : -errno;
     if (n == 0) return -ECONNRESET;
     *have += (size_t)n;

@@ -12,6 +12,7 @@ struct near {
     struct lab_stream *stream;
     struct lab_record *records;
     const int32_t *stop;
+    int out_fd;           /* where probes leave: the stream's near_fd, but for pipes */
     struct message request;
     unsigned char *bytes; /* where replies are received */
     size_t have;          /* bytes of an unfinished TCP reply */
@@ -31,12 +32,16 @@ struct near {
 
 static bool valid(const struct lab_stream *s) {
     bool icmp = s->kind == LAB_ICMP_RAW || s->kind == LAB_ICMP_PING;
+    bool network = s->family == AF_INET || s->family == AF_INET6;
+    bool local = s->family == AF_UNIX && !icmp;
     int smallest = icmp ? LAB_MIN_PAYLOAD_ICMP : LAB_MIN_PAYLOAD;
-    return s->kind >= LAB_ICMP_RAW && s->kind <= LAB_TCP && (s->family == AF_INET || s->family == AF_INET6) &&
+    bool shm = s->kind == LAB_SHM;
+    return s->kind >= LAB_ICMP_RAW && s->kind <= LAB_SHM && (network || local) &&
            (s->wait == LAB_BLOCK || s->wait == LAB_SPIN) && s->size >= smallest && s->size <= LAB_MAX_PAYLOAD &&
            s->count >= 0 && s->warmup >= 0 && s->patience >= 0 && s->timeout_ns > 0 &&
-           s->timeout_ns <= LAB_MAX_TIMEOUT_NS && s->icmp_id <= 0xffff && icmp == (s->far_fd < 0) &&
-           s->far_cpu < CPU_SETSIZE && (s->far_cpu < 0 || !icmp);
+           s->timeout_ns <= LAB_MAX_TIMEOUT_NS && s->icmp_id <= 0xffff && (icmp || shm) == (s->far_fd < 0) &&
+           s->far_cpu < CPU_SETSIZE && (s->far_cpu < 0 || !icmp) &&
+           (!shm || (s->far_cpu >= 0 && s->wait == LAB_SPIN));
 }
 
 static socklen_t target_address(const struct lab_stream *s, struct sockaddr_storage *to) {
@@ -59,7 +64,9 @@ static int near_init(struct near *n, struct lab_stream *s, struct lab_record *re
     reflector_init(&n->far, s, scratch + 2 * BUFFER_BYTES, stop);
     n->inline_far = s->far_fd >= 0 && s->far_cpu < 0;
     n->ask_first = s->far_fd < 0 || n->inline_far;
-    n->samples = s->kind != LAB_TCP && !n->request.ip_header;
+    n->samples = s->kind <= LAB_UDP && s->family != AF_UNIX && !n->request.ip_header;
+    n->out_fd = s->kind == LAB_PIPE ? s->near_out_fd : s->near_fd;
+    if (s->kind == LAB_PIPE) return 0; /* no addresses, and no timeouts */
     n->to_length = target_address(s, &n->to);
     /* The timeout in even parts, so that a lost probe costs no more than its timeout (and a timer tick a part). */
     int64_t parts = (s->timeout_ns + LAB_SLICE_NS - 1) / LAB_SLICE_NS;
@@ -75,10 +82,10 @@ static int near_init(struct near *n, struct lab_stream *s, struct lab_record *re
 /* 0; -EAGAIN if the kernel took no copy; another -errno ends the stream. */
 static int send_request(const struct near *n) {
     const struct message *m = &n->request;
-    int fd = n->stream->near_fd;
-    if (n->stream->kind == LAB_TCP) {
+    int fd = n->out_fd;
+    if (n->stream->kind >= LAB_TCP) {
         int64_t timeout_ns = n->stream->timeout_ns;
-        return send_all(fd, m->bytes, m->length, timeout_ns > STALL_NS ? timeout_ns : STALL_NS, n->stop);
+        return send_all(n->stream->kind, fd, m->bytes, m->length, timeout_ns > STALL_NS ? timeout_ns : STALL_NS, n->stop);
     }
     ssize_t sent;
     do {
@@ -135,8 +142,8 @@ static int receive_reply(struct near *n, int flags, bool sample, struct reply *r
     ssize_t got;
     reply->ttl = 0;
     reply->has_source = false;
-    if (n->stream->kind == LAB_TCP) {
-        got = receive_more(fd, n->bytes, n->request.length, &n->have, flags);
+    if (n->stream->kind >= LAB_TCP) {
+        got = receive_more(n->stream->kind, fd, n->bytes, n->request.length, &n->have, flags);
         reply->rx_ns = now_ns();
         if (got <= 0) return (int)got;
         got = (ssize_t)n->request.length;
@@ -250,6 +257,7 @@ static int probe(struct near *n, struct lab_record *row, uint64_t seq) {
 /* Replies that are queued when the last probe is settled: duplicates, and late ones. */
 static void drain(struct near *n) {
     struct reply reply;
+    if (n->stream->kind == LAB_PIPE) return; /* it keeps order and loses nothing; a read might block */
     for (int i = 0; i < 4096; i++) {
         int got = receive_reply(n, MSG_DONTWAIT, false, &reply);
         if (got < 0) return;
@@ -293,6 +301,7 @@ int64_t lab_stream_run(struct lab_stream *stream, struct lab_record *records, un
     stream->done = stream->foreign = stream->far_foreign = 0;
     stream->far_error = stream->source_seen = 0;
     if (!valid(stream)) return -EINVAL;
+    if (stream->kind == LAB_SHM) return shm_run(stream, records, scratch, stop);
     int error = near_init(&n, stream, records, scratch, stop);
     if (error) return error;
     int64_t result = n.far.fd >= 0 && !n.inline_far ? run_with_reflector(&n) : run(&n);

@@ -1,13 +1,41 @@
-"""Worlds: the private network namespaces that links live in, and the machine's own network as another such place.
+"""Worlds: the private network namespaces that links live in, and networks that are there already as other such places.
 
 Only this package needs privilege, and only in the helper process (``helper.py``): it makes the namespaces and the
 links, opens sockets inside them and sends the descriptors back. Nothing is ever changed in the machine's own network.
+The modules are imported when first asked for, as the helper needs few of them.
 """
 
 from __future__ import annotations
 
-from lab.world.endpoints import Endpoints, open_endpoints
-from lab.world.link import Link
-from lab.world.place import HostWorld, Place, Skipped, World, visit
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Endpoints", "HostWorld", "Link", "Place", "Skipped", "World", "open_endpoints", "visit"]
+if TYPE_CHECKING:
+    from lab.world.endpoints import Endpoints as Endpoints
+    from lab.world.endpoints import open_endpoints as open_endpoints
+    from lab.world.link import Link as Link
+    from lab.world.place import HostWorld as HostWorld
+    from lab.world.place import JoinedWorld as JoinedWorld
+    from lab.world.place import Place as Place
+    from lab.world.place import PrivateWorld as PrivateWorld
+    from lab.world.place import Skipped as Skipped
+    from lab.world.place import visit as visit
+
+_HOME = {
+    "Endpoints": "endpoints",
+    "HostWorld": "place",
+    "JoinedWorld": "place",
+    "Link": "link",
+    "Place": "place",
+    "PrivateWorld": "place",
+    "Skipped": "place",
+    "open_endpoints": "endpoints",
+    "visit": "place",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lab.world' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"lab.world.{_HOME[name]}"), name)

@@ -14,40 +14,48 @@ from typing import Self
 
 from lab.conditions import Condition
 from lab.errors import Unavailable
+from lab.wire import Wire
+from lab.world.baselines import End, open_pair
 from lab.world.link import Link
-from lab.world.place import Place
+from lab.world.place import Place, host_socket
 
 __all__ = ["Endpoints", "open_endpoints"]
 
-_CONNECT_S = 2.0
+_CONNECT_S = 10.0  # a lost SYN is sent again after 1, 3 and 7 s
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 # linux/icmp.h and linux/icmpv6.h; Python's socket module does not name them.
 _SOL_RAW, _ICMP_FILTER, _ICMPV6_FILTER = 255, 1, 1
 _IP_RECVTTL = 12  # linux/in.h
+_IPV6_FREEBIND = 78  # linux/in6.h
 _ECHO_REPLY_4, _ECHO_REPLY_6 = 0, 129
 _SO_ATTACH_FILTER = 26
 _BPF_LDXB_MSH, _BPF_LDH_IND, _BPF_LDH_ABS, _BPF_JEQ, _BPF_RET = 0xB1, 0x48, 0x28, 0x15, 0x06
 
 _RAW_FIX = "Leave --world out (a private world needs no rights), run as root, or give --probe udp or tcp"
+_CARD_FIX = "Run as root, or allow ping sockets (sysctl net.ipv4.ping_group_range)"
 _IPV6_FIX = "Switch IPv6 on (sysctl net.ipv6.conf.all.disable_ipv6=0), or measure IPv4 only"
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """The two ends of one stream. ``far`` is None where the kernel replies. A context manager that closes both."""
+    """The two ends of one stream, none for shm. ``far`` is None where the kernel, or another machine, replies.
 
-    near: socket.socket
-    far: socket.socket | None
+    A context manager that closes both. ``family`` and ``target`` are None for a baseline. ``wire`` is what joins them.
+    """
+
+    near: End | None
+    far: End | None
     kind: str
-    family: int
-    target: str
+    family: int | None = None
+    target: str | None = None
     icmp_id: int = 0
+    wire: Wire | None = None
 
     def close(self) -> None:
         """Closes both ends."""
-        self.near.close()
-        if self.far is not None:
-            self.far.close()
+        for end in (self.near, self.far):
+            if end is not None:
+                end.close()
 
     def __enter__(self) -> Self:
         return self
@@ -61,15 +69,17 @@ class Endpoints:
 def open_endpoints(place: Place, condition: Condition) -> Endpoints:
     """Sockets for a condition, ready to be handed to C. Raises Unavailable with the errno of what was refused."""
     link = place.links[condition.link]
-    if condition.family not in link.far:
-        raise Unavailable(
-            f"{link.name} has no IPv{condition.family} address", errno=link.missing[condition.family], fix=_IPV6_FIX
-        )
+    family = condition.family
+    if family is None:
+        near, far = open_pair(condition.link, size=condition.size, spin=condition.wait == "spin")
+        return Endpoints(near, far, condition.link)
+    if family in link.missing and condition.target is None:
+        raise Unavailable(f"{link.name} has no IPv{family} address", errno=link.missing[family], fix=_IPV6_FIX)
     opened: list[socket.socket] = []
     try:
         if condition.probe == "icmp":
-            return _icmp(place, link, condition, opened)
-        return _pair(place, link, condition, opened)
+            return _icmp(place, link, condition, family, opened)
+        return _pair(place, link, condition, family, opened)
     except OSError as error:
         for end in opened:
             end.close()
@@ -88,38 +98,48 @@ def _fix(error: OSError, condition: Condition) -> str:
     return "See lab doctor"
 
 
-def _icmp(place: Place, link: Link, condition: Condition, opened: list[socket.socket]) -> Endpoints:
-    family = _FAMILIES[condition.family]
-    proto = socket.IPPROTO_ICMP if condition.family == 4 else socket.IPPROTO_ICMPV6
-    target = condition.target or link.far[condition.family]
-    with place.socket(family, socket.SOCK_DGRAM) as scout:
+def _icmp(place: Place, link: Link, condition: Condition, family: int, opened: list[socket.socket]) -> Endpoints:
+    domain = _FAMILIES[family]
+    proto = socket.IPPROTO_ICMP if family == 4 else socket.IPPROTO_ICMPV6
+    target = condition.target or link.far[family]
+    card = link.devices.get("host")
+    socket_at = host_socket if card else place.socket
+    with socket_at(domain, socket.SOCK_DGRAM) as scout:
+        _bind_to_card(scout, card)
         scout.connect((target, 9))  # sends nothing: asks for the route, whose absence is told here in time
     kind = "icmp-raw"
     try:
-        near = place.socket(family, socket.SOCK_RAW, proto)
+        near = socket_at(domain, socket.SOCK_RAW, proto)
     except Unavailable as refused:
         if refused.errno not in (errno.EPERM, errno.EACCES):
             raise
         kind = "icmp-ping"
         try:
-            near = place.socket(family, socket.SOCK_DGRAM, proto)
+            near = socket_at(domain, socket.SOCK_DGRAM, proto)
         except Unavailable:
             raise Unavailable(
                 f"no raw socket for {condition}, and net.ipv4.ping_group_range allows no ping socket",
                 errno=refused.errno,
-                fix=_RAW_FIX,
+                fix=_CARD_FIX if card else _RAW_FIX,
             ) from refused
     opened.append(near)
+    _bind_to_card(near, card)
     icmp_id = secrets.randbelow(0xFFFF) + 1
     if kind == "icmp-raw":
-        _pass_only_echo_replies(near, condition.family)
-        _pass_only_id(near, condition.family, icmp_id)
+        _pass_only_echo_replies(near, family)
+        _pass_only_id(near, family, icmp_id)
         _drain(near)
-    if condition.family == 6 or kind == "icmp-ping":
-        _ask_for_ttl(near, condition.family)
+    if family == 6 or kind == "icmp-ping":
+        _ask_for_ttl(near, family)
     if condition.target is None and link.near != link.far:
-        near.bind((link.near[condition.family], 0))
-    return Endpoints(near, None, kind, condition.family, target, icmp_id)
+        near.bind((link.near[family], 0))
+    return Endpoints(near, None, kind, family, target, icmp_id, place.wires.get(link.name))
+
+
+def _bind_to_card(end: socket.socket, card: str | None) -> None:
+    """Keeps to one network card, whatever the routing table says."""
+    if card:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, card.encode())
 
 
 def _pass_only_echo_replies(near: socket.socket, family: int) -> None:
@@ -158,28 +178,31 @@ def _ask_for_ttl(end: socket.socket, family: int) -> None:
         end.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
 
 
-def _pair(place: Place, link: Link, condition: Condition, opened: list[socket.socket]) -> Endpoints:
+def _pair(place: Place, link: Link, condition: Condition, family: int, opened: list[socket.socket]) -> Endpoints:
     """A near and a far socket that are connected to each other."""
-    family = _FAMILIES[condition.family]
-    target = condition.target or link.far[condition.family]
+    domain = _FAMILIES[family]
+    target = condition.target or link.far[family]
     type_ = socket.SOCK_DGRAM if condition.probe == "udp" else socket.SOCK_STREAM
-    far = place.socket(family, type_, end=link.far_end)
+    wire = place.wires.get(link.name)
+    far = place.socket(domain, type_, end=link.far_end)
     opened.append(far)
+    if family == 6:
+        far.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)  # lo-net's address is routed here, and no device's
     far.bind((target, 0))
-    near = place.socket(family, type_)
+    near = place.socket(domain, type_)
     opened.append(near)
     if condition.probe == "udp":
         near.connect(far.getsockname())
         far.connect(near.getsockname())
-        _ask_for_ttl(near, condition.family)
-        return Endpoints(near, far, "udp", condition.family, target)
+        _ask_for_ttl(near, family)
+        return Endpoints(near, far, "udp", family, target, wire=wire)
     accepted = _handshake(near, far)
     opened.append(accepted)
     for end in (near, accepted):
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # One thread may play both ends, so a whole message must fit in what the kernel buffers.
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(4 * condition.size, 1 << 16))
-    return Endpoints(near, accepted, "tcp", condition.family, target)
+    return Endpoints(near, accepted, "tcp", family, target, wire=wire)
 
 
 def _handshake(near: socket.socket, listener: socket.socket) -> socket.socket:

@@ -10,7 +10,6 @@ One request, one reply, as JSON on a SOCK_SEQPACKET pair; a descriptor travels b
 
 from __future__ import annotations
 
-import array
 import contextlib
 import json
 import os
@@ -18,83 +17,143 @@ import select
 import socket
 import sys
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 from lab.world import kernel
 from lab.world.describe import offloads, sysctls
+from lab.world.impair import make
 from lab.world.links import LINKS
+from lab.world.netlink import Network
 
 
-class PrivateNamespaces:
-    """The near namespace, and a far one as soon as a link asks for it."""
+def _make() -> str:
+    """As root makes a network namespace directly; otherwise inside a new user namespace, where ids stay the same."""
+    uid, gid = os.getuid(), os.getgid()
+    rights = "root"
+    try:
+        kernel.unshare(kernel.CLONE_NEWNET)
+    except PermissionError:
+        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNET)
+        kernel.map_self(uid, gid)
+        rights = "user namespace"
+    kernel.link_up("lo")
+    return rights
 
-    def __init__(self) -> None:
-        """As root makes network namespaces directly; otherwise inside a new user namespace."""
-        uid, gid = os.getuid(), os.getgid()
-        self.rights = "root"
+
+def _join(pid: int) -> str:
+    """Enters the user namespace of a process, unless that is ours, and its network."""
+    with contextlib.ExitStack() as opened:
+        descriptors = {}
+        for name in ("user", "net"):
+            descriptors[name] = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            opened.callback(os.close, descriptors[name])
+        if not os.path.sameopenfile(descriptors["user"], own := os.open("/proc/self/ns/user", os.O_RDONLY)):
+            kernel.setns(descriptors["user"], kernel.CLONE_NEWUSER)
+        os.close(own)
+        kernel.setns(descriptors["net"])
+    return f"process {pid}"
+
+
+class Namespaces:
+    """The near namespace, and others as soon as a link asks for them. ``rights`` says how they could be made."""
+
+    def __init__(self, join: int | None) -> None:
+        """join: the process whose network the near namespace is to be; None for a new one."""
+        self.rights = _make() if join is None else _join(join)
+        self.near = Network(kernel.namespace())
+
+    def _another(self) -> Network:
+        kernel.unshare(kernel.CLONE_NEWNET)
         try:
-            kernel.unshare(kernel.CLONE_NEWNET)
-        except PermissionError:
-            kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNET)
-            kernel.map_self(uid, gid)
-            self.rights = "user namespace"
-        kernel.link_up("lo")
-        self.near = kernel.namespace()
-        self._far: int | None = None
+            kernel.link_up("lo")
+            return Network(kernel.namespace())
+        finally:
+            kernel.setns(self.near.descriptor)
 
-    @property
-    def far(self) -> int:
-        if self._far is None:
-            kernel.unshare(kernel.CLONE_NEWNET)
-            try:
-                kernel.link_up("lo")
-                self._far = kernel.namespace()
-            finally:
-                kernel.setns(self.near)
-        return self._far
+    @cached_property
+    def far(self) -> Network:
+        """Where the far end lives, if it isn't near."""
+        return self._another()
 
-    def end(self, name: str) -> int:
-        return self.near if name == "near" else self.far
+    @cached_property
+    def middle(self) -> Network:
+        """What lies between: bridges, routers and the wire's ends. Its devices stay silent unless told otherwise."""
+        made = self._another()
+        made.sysctl("ipv6/conf/default/disable_ipv6", 1)
+        return made
+
+    def end(self, name: str) -> Network:
+        """The namespace of that name: near, far or middle."""
+        network: Network = getattr(self, name)
+        return network
+
+    def made(self) -> list[Network]:
+        """Those that were asked for so far."""
+        return [self.end(name) for name in ("near", "far", "middle") if name in self.__dict__]
 
 
 class Helper:
     """Carries out requests; each method below is one."""
 
-    def __init__(self) -> None:
-        self.namespaces = PrivateNamespaces()
+    def __init__(self, join: int | None) -> None:
+        self.namespaces = Namespaces(join)
+        self.ports: dict[str, list[int]] = {}
 
     def hello(self) -> dict[str, Any]:
         return {"rights": self.namespaces.rights}
 
-    def link(self, name: str) -> dict[str, Any]:
-        return asdict(LINKS[name].make(self.namespaces))
+    def mtu(self, device: str) -> dict[str, Any]:
+        return {"mtu": self.namespaces.near.mtu(device)}
 
-    def socket(self, end: str, family: int, type: int, proto: int) -> socket.socket:  # noqa: A002 - as in socket()
-        with kernel.inside(self.namespaces.end(end)):
-            return socket.socket(family, type, proto)
+    def link(self, name: str, impair: dict[str, Any] | None) -> dict[str, Any]:
+        marks = [(network, network.marker()) for network in self.namespaces.made()]
+        try:
+            made = make(LINKS[name], self.namespaces, impair)
+        except OSError:
+            for network in self.namespaces.made():
+                network.undo(dict(marks).get(network, 0))
+            raise
+        self.ports[name] = made.ports
+        return asdict(made.link)
+
+    def port(self, name: str) -> int:
+        return self.ports[name].pop(0)
+
+    def namespace(self, end: str) -> int:
+        return os.dup(self.namespaces.end(end).descriptor)
+
+    def users(self) -> int:
+        return os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+
+    def socket(self, end: str, family: int, type: int, proto: int) -> int:  # noqa: A002 - as in socket()
+        with self.namespaces.end(end).inside():
+            return socket.socket(family, type, proto).detach()
 
     def describe(self, devices: dict[str, list[str]]) -> dict[str, Any]:
         found: dict[str, Any] = {"sysctls": sysctls(), "offloads": {}}
         for end, names in devices.items():
-            with kernel.inside(self.namespaces.end(end)):
-                found["offloads"] |= {f"{end} {name}": offloads(name) for name in names}
+            with self.namespaces.end(end).inside():
+                found["offloads"] |= {f"{end} {name}": offloads(name) for name in dict.fromkeys(names)}
         return found
 
 
 def _answer(helper: Helper | None, request: dict[str, Any]) -> tuple[Helper, Any]:
-    """Carries out one request; the first makes the namespaces."""
-    helper = helper or Helper()
+    """Carries out one request; the first, hello, makes or joins the namespaces."""
+    if helper is None:
+        helper = Helper(request.pop("join"))
     return helper, getattr(helper, request.pop("op"))(**request)
 
 
 def _reply(channel: socket.socket, number: int, result: Any) -> None:
-    """Sends a result back; a socket as a descriptor beside an empty one."""
-    if not isinstance(result, socket.socket):
+    """Sends a result back; a number is a descriptor, which goes beside an empty one."""
+    if not isinstance(result, int):
         channel.send(json.dumps({"number": number, **result}).encode())
         return
-    with result:
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [result.fileno()]))
-        channel.sendmsg([json.dumps({"number": number}).encode()], [rights])
+    try:
+        socket.send_fds(channel, [json.dumps({"number": number}).encode()], [result])
+    finally:
+        os.close(result)
 
 
 def _serve(channel: socket.socket, parent: int) -> None:
@@ -114,7 +173,7 @@ def _serve(channel: socket.socket, parent: int) -> None:
         except OSError as error:
             result = {"error": {"errno": error.errno, "call": error.filename or "socket(2)"}}
         else:
-            result = result if isinstance(result, socket.socket) else {"result": result}
+            result = result if isinstance(result, int) else {"result": result}
         _reply(channel, number, result)
 
 

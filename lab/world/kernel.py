@@ -21,6 +21,7 @@ __all__ = [
     "map_self",
     "namespace",
     "setns",
+    "transmit_checksums_off",
     "unshare",
 ]
 
@@ -28,7 +29,12 @@ __all__ = [
 MAX_MESSAGE = 1 << 16
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
-_NAMES = {CLONE_NEWNET: "CLONE_NEWNET", CLONE_NEWUSER | CLONE_NEWNET: "CLONE_NEWUSER | CLONE_NEWNET"}
+_NAMES = {
+    CLONE_NEWNET: "CLONE_NEWNET",
+    CLONE_NEWUSER: "CLONE_NEWUSER",
+    CLONE_NEWUSER | CLONE_NEWNET: "CLONE_NEWUSER | CLONE_NEWNET",
+}
+_SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFMTU, _IFF_UP = 0x8913, 0x8914, 0x8921, 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -44,9 +50,9 @@ def unshare(flags: int) -> None:
     _checked(_libc.unshare(flags), f"unshare({_NAMES[flags]})")
 
 
-def setns(descriptor: int) -> None:
-    """Moves the calling thread into the network namespace of `descriptor` (setns(2))."""
-    _checked(_libc.setns(descriptor, CLONE_NEWNET), "setns(CLONE_NEWNET)")
+def setns(descriptor: int, kind: int = CLONE_NEWNET) -> None:
+    """Moves the calling thread into the namespace of `descriptor` (setns(2)); a user namespace moves the process."""
+    _checked(_libc.setns(descriptor, kind), f"setns({_NAMES[kind]})")
 
 
 def namespace() -> int:
@@ -68,12 +74,14 @@ def inside(descriptor: int) -> Iterator[None]:
         os.close(home)
 
 
-def map_self(uid: int, gid: int, inside: int = 0) -> None:
-    """Gives the caller the id `inside` in its new user namespace: single-id maps, no setgroups (user_namespaces(7)).
+def map_self(uid: int, gid: int, inside: int | None = None) -> None:
+    """Gives the caller ids in its new user namespace: single-id maps, no setgroups (user_namespaces(7)).
 
-    uid, gid: its ids outside, read before it entered.
+    uid, gid: its ids outside, read before it entered. inside: the id it gets for both; None: those it had.
     """
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{inside} {uid} 1"), ("gid_map", f"{inside} {gid} 1")):
+    inner = (uid, gid) if inside is None else (inside, inside)
+    maps = (("setgroups", "deny"), ("uid_map", f"{inner[0]} {uid} 1"), ("gid_map", f"{inner[1]} {gid} 1"))
+    for name, text in maps:
         try:
             Path(f"/proc/self/{name}").write_text(text)
         except OSError as error:
@@ -96,3 +104,14 @@ def link_mtu(name: str) -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         reply = fcntl.ioctl(control, _SIOCGIFMTU, struct.pack("16si20x", name.encode(), 0))
     return int(struct.unpack("16xi20x", reply)[0])
+
+
+def transmit_checksums_off(name: str) -> None:
+    """Makes the stack fill in checksums, and so cut segments too, before this interface sends (ethtool -K tx off)."""
+    value = ctypes.create_string_buffer(struct.pack("II", _ETHTOOL_STXCSUM, 0))
+    request = struct.pack("16sP16x", name.encode(), ctypes.addressof(value))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        try:
+            fcntl.ioctl(control, _SIOCETHTOOL, request)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, f"ioctl(ETHTOOL_STXCSUM, {name} off)") from None

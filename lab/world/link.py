@@ -12,8 +12,11 @@ __all__ = ["Link"]
 class Link:
     """A way between a near and a far end.
 
-    ``near`` and ``far`` map the family to an address; ``far_end`` names the end in whose namespace the far address
-    lives; ``devices`` names the device at each end. ``missing`` maps a family to the errno of trying to set it up.
+    ``near`` and ``far`` map the family to an address, and are empty for a baseline, which has none. ``far_end`` names
+    the end in whose namespace the far address lives; ``devices`` names the device at each end. ``missing`` maps a
+    family to the errno of trying to set it up. ``wire`` is how many header bytes the wire passes in front of the IP
+    header (14 for Ethernet frames, 0 for bare packets), None where no wire joins the ends. ``impaired`` says what
+    worsens the link: netem, the wire, or None.
     """
 
     name: str
@@ -24,6 +27,8 @@ class Link:
     devices: dict[str, str]
     crosses: str
     missing: dict[int, int] = field(default_factory=dict)
+    wire: int | None = None
+    impaired: str | None = None
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Link:

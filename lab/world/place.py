@@ -1,34 +1,35 @@
-"""Where links live: a private world, or the machine's own network. Both answer to the same few calls."""
+"""Where links live: a private world, or a network that is there already. All answer to the same few calls."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
-import json
 import os
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from lab.checks import pick
-from lab.conditions import LINKS
+from lab.conditions import BASELINES, NIC, pick_way
 from lab.errors import Unavailable, UsageError
+from lab.impairments import Impairment, parse_impairment
+from lab.wire import Wire
+from lab.world.baselines import baseline
+from lab.world.client import Client, Refused
 from lab.world.describe import offloads, sysctls
-from lab.world.kernel import MAX_MESSAGE, link_mtu
+from lab.world.kernel import link_mtu
 from lab.world.link import Link
-from lab.world.links import lo
+from lab.world.links import LINKS, lo, lo_net
 
-__all__ = ["HostWorld", "Place", "Skipped", "World", "visit"]
+__all__ = ["USERNS_FIX", "HostWorld", "JoinedWorld", "Place", "PrivateWorld", "Skipped", "host_socket", "visit"]
 
-_REPLY_S = 20  # making a link takes milliseconds; a helper that is silent for so long is stuck
-_USERNS_FIX = (
+ENDS = ("near", "far", "middle")
+USERNS_FIX = (
     "Allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu; "
     "user.max_user_namespaces above 0; --security-opt seccomp=unconfined in a container), "
     "run as root, or measure this machine's own lo with --world host"
@@ -51,11 +52,13 @@ class Place(Protocol):
     """A network with links in it, where sockets can be opened."""
 
     kind: str
+    impair: Impairment | None
     links: dict[str, Link]
+    wires: dict[str, Wire]
     skipped: list[Skipped]
 
     def socket(self, family: int, type: int, proto: int = 0, *, end: str = "near") -> socket.socket:  # noqa: A002
-        """A socket of the namespace at `end` ("near" or "far"). Raises Unavailable."""
+        """A socket of the namespace at `end` ("near", "far" or "middle"). Raises Unavailable."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -67,93 +70,85 @@ class Place(Protocol):
         ...
 
 
-class World:
+class PrivateWorld:
     """Private network namespaces with links in them, held by a helper process. Needs no privilege.
 
-    links: their names; one that cannot be made is listed in ``skipped`` and left out of ``links``.
+    links: their names; one that cannot be made is listed in ``skipped`` and left out of ``links``. impair: what worsens
+    every link, such as "delay=5ms,loss=1%". ``wires`` has the wire of each link that one joins.
     Raises Unavailable if no namespace can be made, UsageError for an unknown link. A context manager.
     """
 
     kind = "new"
 
-    def __init__(self, links: Iterable[str] = ("lo",)) -> None:
+    def __init__(self, links: Iterable[str] = ("lo",), *, impair: str | Impairment | None = None) -> None:
         names = list(dict.fromkeys(links))
         for name in names:
-            pick("link", name, LINKS)
+            pick_way(name)
+        self.impair = parse_impairment(impair) if isinstance(impair, str) else impair
         self.links: dict[str, Link] = {}
+        self.wires: dict[str, Wire] = {}
         self.skipped: list[Skipped] = []
-        self._turn = threading.Lock()  # threads share a world; each request must get its own reply
-        self._numbers = itertools.count()
-        self._start()
+        self._client = Client()
         try:
-            self.rights = str(self._ask("hello")["rights"])
+            self.rights = _greet(self._client)
             for name in names:
                 self._add(name)
         except BaseException:
             self.close()
             raise
 
-    def _start(self) -> None:
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel.settimeout(_REPLY_S)
-        with theirs:
-            command = [sys.executable, "-P", "-m", "lab.world.helper", str(theirs.fileno()), str(os.getpid())]
-            try:
-                self._process = subprocess.Popen(
-                    command,
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    start_new_session=True,  # Ctrl-C in the terminal is the parent's to handle
-                )
-            except OSError as error:
-                self._channel.close()
-                raise Unavailable(f"cannot start {sys.executable}", errno=error.errno, fix="See lab doctor") from error
-
     def _add(self, name: str) -> None:
-        try:
-            self.links[name] = Link.from_json(self._ask("link", name=name))
-        except Unavailable as error:
-            self.skipped.append(Skipped(link=name, reason=error.reason, errno=error.errno, fix=error.fix))
+        if name in BASELINES and self.impair:
+            reason = f"{name} has no packets that could be impaired"
+            self.skipped.append(Skipped(link=name, reason=reason, errno=None, fix="Measure it without --impair"))
+        elif name not in LINKS:
+            _add_existing(self, name)
+        else:
+            try:
+                self._make(name)
+            except Refused as error:
+                self.skipped.append(_not_made(name, error, self.impair))
 
-    def _exchange(self, op: str, arguments: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
-        number = next(self._numbers)
-        try:
-            self._channel.send(json.dumps({"op": op, "number": number, **arguments}).encode())
-            while True:
-                data, descriptors, _flags, _address = socket.recv_fds(self._channel, MAX_MESSAGE, 1)
-                if not data:
-                    break
-                reply = json.loads(data)
-                if reply["number"] == number:
-                    return reply, descriptors
-                for descriptor in descriptors:  # the reply to a request that was interrupted
-                    os.close(descriptor)
-        except TimeoutError:
-            raise Unavailable(
-                f"the world's helper did not answer {op!r} in {_REPLY_S} s", errno=errno.ETIMEDOUT, fix="Try again"
-            ) from None
-        except OSError as error:  # BrokenPipeError, ConnectionResetError; EBADF of a world that was closed
-            raise Unavailable("this world has ended", errno=error.errno, fix="Make a new one") from None
-        raise Unavailable("this world has ended", errno=None, fix="Make a new one")
-
-    def _ask(self, op: str, **arguments: Any) -> Any:
-        with self._turn:
-            reply, descriptors = self._exchange(op, arguments)
-        if "error" in reply:
-            raise _refused(op, **reply["error"])
-        return socket.socket(fileno=descriptors[0]) if descriptors else reply["result"]
+    def _make(self, name: str) -> None:
+        link = Link.from_json(self._client.ask("link", name=name, impair=self.impair and asdict(self.impair)))
+        self.links[name] = link
+        if link.wire is not None:
+            ports = [self._client.ask_descriptor("port", name=name) for _end in ("near", "far")]
+            impair = self.impair if link.impaired == "wire" else None
+            self.wires[name] = Wire(ports, impair, mtu=link.mtu, header_bytes=link.wire)
 
     @property
     def pid(self) -> int:
         """The helper's process: ``nsenter --target PID --net`` enters the near namespace."""
-        return self._process.pid
+        return self._client.pid
 
     def socket(self, family: int, type: int, proto: int = 0, *, end: str = "near") -> socket.socket:  # noqa: A002
-        """A socket of the namespace at `end` ("near" or "far"). Raises Unavailable."""
-        pick("end", end, ("near", "far"))
-        made: socket.socket = self._ask("socket", end=end, family=int(family), type=int(type), proto=int(proto))
-        return made
+        """A socket of the namespace at `end` ("near", "far" or "middle"). Raises Unavailable."""
+        pick("end", end, ENDS)
+        return _open_socket(self._client, end, family, type, proto)
+
+    def popen(self, command: Sequence[str], *, end: str = "near", **options: Any) -> subprocess.Popen[Any]:
+        """Starts a program in the namespace at `end` ("near", "far" or "middle"), as your user.
+
+        options: those of ``subprocess.Popen``, whose object it returns. A program that can't be executed exits with 127
+        or 126, as in a shell. It lives on when the world is closed: end it first. Raises Unavailable.
+        """
+        pick("end", end, ENDS)
+        try:
+            net = self._client.ask_descriptor("namespace", end=end)
+        except Refused as error:
+            raise Unavailable(f"enter {end}: {error.filename}", errno=error.errno, fix="See lab doctor") from None
+        descriptors = [net]
+        try:
+            if self.rights != "root":
+                descriptors.append(self._client.ask_descriptor("users"))
+            user = descriptors[1] if len(descriptors) > 1 else -1
+            launcher = [sys.executable, "-P", "-m", "lab.world.enter", str(user), str(net)]
+            passed = (*options.pop("pass_fds", ()), *descriptors)
+            return subprocess.Popen([*launcher, *map(os.fspath, command)], pass_fds=passed, **options)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def describe(self) -> dict[str, Any]:
         """Sysctls, and the offloads of every device, for a study's metadata."""
@@ -161,17 +156,15 @@ class World:
         for link in self.links.values():
             for end, device in link.devices.items():
                 devices.setdefault(end, []).append(device)
-        found: dict[str, Any] = self._ask("describe", devices=devices)
+        devices.pop("host", None)
+        found: dict[str, Any] = self._client.ask("describe", devices=devices)
         return found
 
     def close(self) -> None:
         """Ends the helper, and with it the namespaces, as soon as no socket of theirs is open."""
-        self._channel.close()
-        try:
-            self._process.wait(_REPLY_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        for wire in self.wires.values():
+            wire.close()
+        self._client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -182,13 +175,62 @@ class World:
         self.close()
 
 
-def _refused(op: str, errno: int | None, call: str) -> Unavailable:
-    if op == "hello":
-        return Unavailable(f"cannot make a private network: {call}", errno=errno, fix=_USERNS_FIX)
-    if op == "link":
-        fix = "Load the kernel module of that link, or raise user.max_net_namespaces"
-        return Unavailable(f"cannot make the link: {call}", errno=errno, fix=fix)
-    return Unavailable(f"{op}: {call}", errno=errno, fix="See lab doctor")
+def _greet(client: Client, join: int | None = None) -> str:
+    """Makes the helper's namespaces, or joins those of a process. Returns by what right. Raises Unavailable."""
+    try:
+        return str(client.ask("hello", join=join)["rights"])
+    except Refused as error:
+        if join is None:
+            raise Unavailable(
+                f"cannot make a private network: {error.filename}", errno=error.errno, fix=USERNS_FIX
+            ) from None
+        raise Unavailable(
+            f"cannot join the network of process {join}: {error.filename}",
+            errno=error.errno,
+            fix="Name a running process of your own, such as one that lab exec started, or run as root",
+        ) from None
+
+
+def _open_socket(client: Client, end: str, family: int, type_: int, proto: int) -> socket.socket:
+    try:
+        descriptor = client.ask_descriptor("socket", end=end, family=int(family), type=int(type_), proto=int(proto))
+    except Refused as error:
+        raise Unavailable(f"socket: {error.filename}", errno=error.errno, fix="See lab doctor") from None
+    return socket.socket(fileno=descriptor)
+
+
+def _not_made(name: str, error: Refused, impair: Impairment | None) -> Skipped:
+    """Why a link is not there; where it was to be impaired, that may be all there is to it."""
+    way = LINKS[name]
+    fix = way.fix
+    if impair and not (way.wireable and impair.by != "netem"):
+        fix = "Load netem (modprobe sch_netem), where the kernel has it; or impair veth, which the wire can do"
+    reason = f"cannot make the link: {error.filename}"
+    if error.errno is not None:
+        reason = Unavailable(reason, errno=error.errno, fix="").reason
+    return Skipped(link=name, reason=reason, errno=error.errno, fix=fix)
+
+
+def _add_existing(place: Place, name: str) -> None:
+    """Adds what needs no making: a baseline, or a network card of the machine's own. Raises UsageError."""
+    if name in BASELINES:
+        place.links[name] = baseline(name)
+        return
+    device = name.removeprefix(NIC)
+    try:
+        socket.if_nametoindex(device)
+    except OSError:
+        known = ", ".join(found for _index, found in socket.if_nameindex())
+        raise UsageError(f"{name}: this machine has no interface {device!r}; it has {known}") from None
+    place.links[name] = Link(
+        name=name,
+        near={},
+        far={},
+        far_end="host",
+        mtu=link_mtu(device),
+        devices={"host": device},
+        crosses="this machine's own network card, and whatever lies beyond it",
+    )
 
 
 class HostWorld:
@@ -196,63 +238,124 @@ class HostWorld:
 
     kind = "host"
     rights = "host"
+    impair: Impairment | None = None
+    _whose = "on the host"
 
     def __init__(self, links: Iterable[str] = ("lo",)) -> None:
         self.links: dict[str, Link] = {}
+        self.wires: dict[str, Wire] = {}
         self.skipped: list[Skipped] = []
         for name in dict.fromkeys(links):
-            pick("link", name, LINKS)
+            pick_way(name)
             if name == "lo":
-                self.links[name] = lo(link_mtu("lo"))
+                self.links[name] = lo(self._lo_mtu())
+            elif name == "lo-net":
+                self.links[name] = lo_net(self._lo_mtu(), {6: errno.EADDRNOTAVAIL}, "")
+            elif name not in LINKS:
+                _add_existing(self, name)
             else:
                 fix = "Leave --world out, or give --world new"
-                reason = f"{name} is made in a private world, never on the host"
+                reason = f"{name} is made in a private world, never {self._whose}"
                 self.skipped.append(Skipped(link=name, reason=reason, errno=None, fix=fix))
+
+    def _lo_mtu(self) -> int:
+        return link_mtu("lo")
 
     def socket(self, family: int, type: int, proto: int = 0, *, end: str = "near") -> socket.socket:  # noqa: A002, ARG002
         """A socket of the machine's own network. Raises Unavailable."""
-        try:
-            return socket.socket(family, type, proto)
-        except OSError as error:
-            raise _refused("socket", error.errno, "socket(2)") from error
+        return host_socket(family, type, proto)
 
     def describe(self) -> dict[str, Any]:
-        """Sysctls, and the offloads of lo, for a study's metadata."""
+        """Sysctls, and the offloads of every device, for a study's metadata."""
+        devices = {device for link in self.links.values() for device in link.devices.values()}
         # pyroute2 runs an event loop of its own, which a notebook's thread, having one already, would refuse.
         with ThreadPoolExecutor(1) as elsewhere:
-            found = {f"near {name}": elsewhere.submit(offloads, name).result() for name in self.links}
+            found = {f"near {name}": elsewhere.submit(offloads, name).result() for name in sorted(devices)}
         return {"sysctls": sysctls(), "offloads": found}
 
     def close(self) -> None:
         """There is nothing to let go of."""
 
 
+def host_socket(family: int, type_: int, proto: int = 0) -> socket.socket:
+    """A socket of the machine's own network. Raises Unavailable."""
+    try:
+        return socket.socket(family, type_, proto)
+    except OSError as error:
+        raise Unavailable("socket: socket(2)", errno=error.errno, fix="See lab doctor") from error
+
+
+class JoinedWorld(HostWorld):
+    """The network of a running process, such as one that ``lab exec`` started: its lo, and nothing is changed there.
+
+    Raises Unavailable if it can't be joined: there is no such process, or it is somebody else's.
+    """
+
+    _whose = "in that of a process"
+
+    def __init__(self, pid: int, links: Iterable[str] = ("lo",)) -> None:
+        self.kind = str(pid)
+        self._client = Client()
+        try:
+            self.rights = _greet(self._client, pid)
+            super().__init__(links)
+        except BaseException:
+            self.close()
+            raise
+
+    def _lo_mtu(self) -> int:
+        return int(self._client.ask("mtu", device="lo")["mtu"])
+
+    def socket(self, family: int, type: int, proto: int = 0, *, end: str = "near") -> socket.socket:  # noqa: A002, ARG002
+        """A socket of that process's network. Raises Unavailable."""
+        return _open_socket(self._client, "near", family, type, proto)
+
+    def describe(self) -> dict[str, Any]:
+        """Sysctls, and the offloads of lo, for a study's metadata."""
+        found: dict[str, Any] = self._client.ask("describe", devices={"near": ["lo"]})
+        return found
+
+    def close(self) -> None:
+        """Ends the helper."""
+        self._client.close()
+
+
 @contextlib.contextmanager
-def visit(world: str | Place | None, links: Iterable[str]) -> Iterator[tuple[Place, list[str]]]:
+def visit(
+    world: str | int | Place | None, links: Iterable[str], impair: Impairment | None = None
+) -> Iterator[tuple[Place, list[str]]]:
     """The place that ``--world`` names, and warnings; what was opened for the purpose is closed at the end.
 
-    "new": a private one; "host": the machine's own. None: a private one or, where the machine refuses it, the host's
-    lo, with a warning. A place that is open already stays so. Raises Unavailable, or UsageError for another name.
+    "new": a private one; "host": the machine's own; a number: that of a process. None: a private one or, where the
+    machine refuses it, the host's lo, with a warning. A place that is open already stays so.
+    Raises Unavailable, or UsageError for another name.
     """
-    if world is not None and not isinstance(world, str):
+    if world is not None and not isinstance(world, str | int):
+        if impair is not None:
+            raise UsageError("this world is made already: give the impairment to it, World(links, impair=…)")
         yield world, []
         return
-    place, warnings = _open(world, list(links))
+    place, warnings = _open(world, list(links), impair)
     try:
         yield place, warnings
     finally:
         place.close()
 
 
-def _open(world: str | None, links: list[str]) -> tuple[Place, list[str]]:
-    if world not in (None, "new", "host"):
-        raise UsageError(f"unknown world {world!r}: choose new (a private one) or host (this machine's own lo)")
-    if world == "host":
-        return HostWorld(links), []
+def _open(world: str | int | None, links: list[str], impair: Impairment | None) -> tuple[Place, list[str]]:
+    text = "new" if world is None else str(world)
+    if text not in ("new", "host") and not text.isdecimal():
+        raise UsageError(
+            f"unknown world {world!r}: choose new (a private one), host (this machine's own), or a process's number"
+        )
+    if text != "new":
+        if impair:
+            raise UsageError("--impair changes a network: leave --world out, for a private one")
+        return (HostWorld(links) if text == "host" else JoinedWorld(int(text), links)), []
     try:
-        return World(links), []
+        return PrivateWorld(links, impair=impair), []
     except Unavailable as error:
-        if world == "new" or "lo" not in links:
+        if world == "new" or impair or "lo" not in links:
             raise
         host = HostWorld(links)
         host.skipped = [

@@ -20,7 +20,7 @@ from lab import conditions, records
 
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE.parents[1] / "native"
-SOURCES = ("clock.c", "message.c", "reflector.c", "socket.c", "stream.c")
+SOURCES = ("clock.c", "message.c", "reflector.c", "shm.c", "socket.c", "stream.c", "thread.c")
 WRAPPED = ("send", "sendto", "recv", "recvmsg", "pthread_create", "clock_gettime")
 DIALECT = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra")
 ASAN = "address,undefined"

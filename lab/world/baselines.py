@@ -1,0 +1,74 @@
+"""Ways that are no interface: what they cross, and the pair of ends of each. They need no namespace and no rights."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Protocol
+
+from lab.conditions import BASELINES
+from lab.world.link import Link
+
+__all__ = ["CROSSES", "baseline", "open_pair"]
+
+CROSSES = {
+    "unix-stream": "a pair of unix stream sockets, inside the kernel",
+    "unix-dgram": "a pair of unix datagram sockets, inside the kernel",
+    "unix-seqpacket": "a pair of unix seqpacket sockets, inside the kernel",
+    "pipe": "two pipes, one each way, inside the kernel",
+    "shm": "a cache line that two CPUs share; the kernel takes no part",
+}
+_TYPES = {
+    "unix-stream": socket.SOCK_STREAM,
+    "unix-dgram": socket.SOCK_DGRAM,
+    "unix-seqpacket": socket.SOCK_SEQPACKET,
+}
+assert tuple(CROSSES) == BASELINES  # noqa: S101 - a baseline without a text is a fault of ours
+
+
+class End(Protocol):
+    """An open end of something."""
+
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+
+
+class PipeEnd:
+    """One end of a pair of pipes: what comes is read from ``fileno``, what goes is written to ``out``."""
+
+    def __init__(self, read: int, write: int) -> None:
+        self._read, self.out = read, write
+
+    def fileno(self) -> int:
+        """The descriptor to read from."""
+        return self._read
+
+    def close(self) -> None:
+        """Closes both directions."""
+        for descriptor in (self._read, self.out):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._read = self.out = -1
+
+
+def baseline(name: str) -> Link:
+    """The description of a baseline, which has no addresses and no device."""
+    return Link(name=name, near={}, far={}, far_end="near", mtu=0, devices={}, crosses=CROSSES[name])
+
+
+def open_pair(name: str, *, size: int, spin: bool) -> tuple[End | None, End | None]:
+    """The near and the far end of a baseline; shm has no descriptors, and so no ends.
+
+    size: bytes of the largest message, which one thread that plays both ends must be able to leave there. spin: whether
+    a read that finds nothing returns at once, which for pipes is a property of the descriptor.
+    """
+    if name == "shm":
+        return None, None
+    if name == "pipe":
+        flags = os.O_CLOEXEC | (os.O_NONBLOCK if spin else 0)
+        there, back = os.pipe2(flags), os.pipe2(flags)
+        return PipeEnd(back[0], there[1]), PipeEnd(there[0], back[1])
+    near, far = socket.socketpair(socket.AF_UNIX, _TYPES[name])
+    for end in (near, far):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(4 * size, 1 << 16))
+    return near, far
