@@ -1,4 +1,4 @@
-/* What the checks of native/ share: how a case fails, the ends and rows of a stream, and the wire between the ends.
+/* What the checks of native/ share: how a case fails, the ends and rows of a stream, and what tampers with its calls.
  *
  * A case is a function without arguments that returns if all is well. Each runs in a process of its own, so it may
  * leave sockets, signal handlers and faults behind. */
@@ -96,7 +96,7 @@ void check_all_received(const struct trial *trial);
  */
 void each_variant(void (*check)(struct setup));
 
-/* ---- wire.c: what a bad network or a short kernel does, done to the calls of the code under test ---- */
+/* ---- tamper.c: what a bad network or a short kernel does, done to the calls of the code under test ---- */
 
 /* What becomes of one message. */
 enum action {
@@ -126,7 +126,7 @@ struct way {
     bool held_past;
 };
 
-/* Sends by a call that the wire doesn't see. */
+/* Sends by a call that is not tampered with. */
 void send_plain(int fd, const void *bytes, size_t length);
 
 /* What becomes of calls on one descriptor. */
@@ -142,14 +142,14 @@ struct fault {
     int64_t calls; /* so far */
 };
 
-struct wire {
+struct tamper {
     struct way requests, replies;
     struct fault send, recv, recvmsg; /* `send` is for sendto too */
     int thread_error;                 /* what pthread_create fails with, or 0 */
     long coarse_ns;                   /* the clock stands still for so long at a time; 0: it does not */
     int64_t leap_ns;                  /* each look at it moves it on by so much */
 };
-extern struct wire wire;
+extern struct tamper tamper;
 
-/* Lets the wire act on the ends of this stream. Actions are by sequence number, stream.count of them; NULL: pass. */
-void wire_lay(const struct trial *trial, const enum action *requests, const enum action *replies);
+/* Tampers with the messages of this stream. Actions are by sequence number, stream.count of them; NULL: pass. */
+void tamper_with(const struct trial *trial, const enum action *requests, const enum action *replies);

@@ -32,7 +32,7 @@ static void shut_it(void *fd) {
 static struct trial run_until(struct setup setup, void (*hook)(void *)) {
     struct trial trial = trial_open(setup);
     int fd = trial.stream.far_fd;
-    wire.send = (struct fault){.fd = trial.stream.near_fd, .first = ALIVE, .hook = hook, .argument = &fd};
+    tamper.send = (struct fault){.fd = trial.stream.near_fd, .first = ALIVE, .hook = hook, .argument = &fd};
     trial_run(&trial);
     return trial;
 }
@@ -133,7 +133,7 @@ static void check_no_buffers(struct setup setup) {
     const int errors[] = {ENOBUFS, EAGAIN};
     for (int e = 0; e < 2; e++) {
         struct trial trial = trial_open(setup);
-        wire.send = (struct fault){.fd = trial.stream.near_fd, .error = errors[e], .first = 7, .times = 3};
+        tamper.send = (struct fault){.fd = trial.stream.near_fd, .error = errors[e], .first = 7, .times = 3};
         CHECK_EQUAL(trial_run(&trial), trial.stream.count);
         for (int64_t i = 0; i < trial.stream.count; i++) {
             const struct lab_record *row = &trial.rows[i];
@@ -153,7 +153,7 @@ static void near_end_has_no_buffers(void) {
 /* An unsent probe is not an unanswered one. */
 static void unsent_tries_no_patience(void) {
     struct trial trial = trial_open((struct setup){.kind = LAB_UDP, .patience = 2});
-    wire.send = (struct fault){.fd = trial.stream.near_fd, .error = ENOBUFS, .first = 7, .times = 30};
+    tamper.send = (struct fault){.fd = trial.stream.near_fd, .error = ENOBUFS, .first = 7, .times = 30};
     CHECK_EQUAL(trial_run(&trial), trial.stream.count);
     trial_close(&trial);
 }
@@ -165,7 +165,7 @@ static void check_far_no_buffers(struct setup setup) {
     for (int e = 0; e < 2; e++) {
         setup.timeout_ns = 100 * MS;
         struct trial trial = trial_open(setup);
-        wire.send = (struct fault){.fd = trial.stream.far_fd, .error = errors[e], .first = 7, .times = 1};
+        tamper.send = (struct fault){.fd = trial.stream.far_fd, .error = errors[e], .first = 7, .times = 1};
         CHECK_EQUAL(trial_run(&trial), trial.stream.count);
         CHECK_EQUAL(trial.rows[7].status, LAB_LOST);
         for (int64_t i = 0; i < trial.stream.count; i++)
@@ -180,7 +180,7 @@ static void far_end_has_no_buffers(void) {
 
 static void check_forbidden(struct setup setup) {
     struct trial trial = trial_open(setup);
-    wire.send = (struct fault){.fd = trial.stream.near_fd, .error = EPERM, .first = ALIVE, .times = 1};
+    tamper.send = (struct fault){.fd = trial.stream.near_fd, .error = EPERM, .first = ALIVE, .times = 1};
     CHECK_EQUAL(trial_run(&trial), -EPERM);
     CHECK_EQUAL(trial.stream.far_error, 0);
     CHECK_EQUAL(trial.rows[ALIVE].status, LAB_UNSENT);
@@ -194,7 +194,7 @@ static void near_end_may_not_send(void) {
 
 static void check_far_forbidden(struct setup setup) {
     struct trial trial = trial_open(setup);
-    wire.send = (struct fault){.fd = trial.stream.far_fd, .error = EPERM, .first = ALIVE, .times = 1};
+    tamper.send = (struct fault){.fd = trial.stream.far_fd, .error = EPERM, .first = ALIVE, .times = 1};
     CHECK_EQUAL(trial_run(&trial), -EPIPE);
     CHECK_EQUAL(trial.stream.far_error, EPERM);
     check_died(&trial);
@@ -207,11 +207,11 @@ static void far_end_may_not_send(void) {
 
 static void check_receive_fails(struct setup setup) {
     struct trial trial = trial_open(setup);
-    wire.recv = (struct fault){.fd = trial.stream.near_fd, .error = ENOMEM, .first = 0, .times = 1};
+    tamper.recv = (struct fault){.fd = trial.stream.near_fd, .error = ENOMEM, .first = 0, .times = 1};
     CHECK_EQUAL(trial_run(&trial), -ENOMEM);
     CHECK_EQUAL(trial.stream.done, 0);
     CHECK_EQUAL(trial.stream.far_error, 0);
-    wire.recv = (struct fault){.fd = trial.stream.far_fd, .error = ENOMEM, .first = 0, .times = 1};
+    tamper.recv = (struct fault){.fd = trial.stream.far_fd, .error = ENOMEM, .first = 0, .times = 1};
     CHECK_EQUAL(trial_run(&trial), -EPIPE);
     CHECK_EQUAL(trial.stream.far_error, ENOMEM);
     trial_close(&trial);
@@ -234,10 +234,10 @@ static void check_call_storm(struct setup setup, struct fault *fault, bool far, 
 
 static void check_call_storms(struct setup setup) {
     for (int far = 0; far <= 1; far++) {
-        check_call_storm(setup, &wire.recv, far, EAGAIN);
-        check_call_storm(setup, &wire.recv, far, EINTR);
-        check_call_storm(setup, &wire.send, far, EINTR);
-        if (setup.kind == LAB_TCP) check_call_storm(setup, &wire.send, far, EAGAIN);
+        check_call_storm(setup, &tamper.recv, far, EAGAIN);
+        check_call_storm(setup, &tamper.recv, far, EINTR);
+        check_call_storm(setup, &tamper.send, far, EINTR);
+        if (setup.kind == LAB_TCP) check_call_storm(setup, &tamper.send, far, EAGAIN);
     }
 }
 
@@ -251,11 +251,11 @@ static void check_short_calls(struct setup setup) {
     for (int far = 0; far <= 1; far++) {
         struct trial trial = trial_open(setup);
         int fd = far ? trial.stream.far_fd : trial.stream.near_fd;
-        wire.send = (struct fault){.fd = fd, .most = 11};
-        wire.recv = (struct fault){.fd = fd, .most = 13};
+        tamper.send = (struct fault){.fd = fd, .most = 11};
+        tamper.recv = (struct fault){.fd = fd, .most = 13};
         trial_run(&trial);
         check_all_received(&trial);
-        CHECK(wire.send.calls >= 6 * trial.stream.count && wire.recv.calls >= 5 * trial.stream.count);
+        CHECK(tamper.send.calls >= 6 * trial.stream.count && tamper.recv.calls >= 5 * trial.stream.count);
         trial_close(&trial);
     }
 }
@@ -268,7 +268,7 @@ static void short_calls_are_continued(void) {
 static void check_no_ancillary(struct setup setup) {
     if (setup.kind == LAB_TCP) return;
     struct trial trial = trial_open(setup);
-    wire.recvmsg = (struct fault){.fd = trial.stream.near_fd, .error = ENOMEM, .times = 1};
+    tamper.recvmsg = (struct fault){.fd = trial.stream.near_fd, .error = ENOMEM, .times = 1};
     CHECK_EQUAL(trial_run(&trial), trial.stream.count);
     CHECK_EQUAL(trial.rows[0].status, LAB_RECEIVED);
     CHECK_EQUAL(trial.rows[0].reply_ttl, 0);

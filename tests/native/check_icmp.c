@@ -72,12 +72,12 @@ static void echoes(int kind) {
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             struct setup setup = {.kind = kind, .wait = wait, .size = sizes[i], .count = 200, .warmup = 5};
             struct trial trial = trial_over(setup, open_icmp(kind), -1);
-            wire.recvmsg.fd = trial.stream.near_fd;
+            tamper.recvmsg.fd = trial.stream.near_fd;
             trial_run(&trial);
             check_all_received(&trial);
-            CHECK_EQUAL(wire.recvmsg.calls, kind == LAB_ICMP_PING || family == AF_INET6); /* or the IP header tells */
-            CHECK_EQUAL(wire.requests.unrecorded, 5);
-            CHECK_EQUAL(wire.requests.sent, 200);
+            CHECK_EQUAL(tamper.recvmsg.calls, kind == LAB_ICMP_PING || family == AF_INET6); /* or the IP header tells */
+            CHECK_EQUAL(tamper.requests.unrecorded, 5);
+            CHECK_EQUAL(tamper.requests.sent, 200);
             trial_close(&trial);
         }
     }
@@ -113,7 +113,7 @@ static void lost_echoes(int kind) {
     enum action requests[20] = {[3] = LOSE, [4] = LOSE, [19] = LOSE};
     struct setup setup = {.kind = kind, .count = 20, .timeout_ns = 100 * MS};
     struct trial trial = trial_over(setup, open_icmp(kind), -1);
-    wire_lay(&trial, requests, NULL);
+    tamper_with(&trial, requests, NULL);
     CHECK_EQUAL(trial_run(&trial), 20);
     for (int i = 0; i < 20; i++) {
         if (requests[i] == PASS)
@@ -135,12 +135,12 @@ static void ping_echoes_lost(void) {
 /* sendto fails as a full queue or a firewall would make it. */
 static void failing_echoes(int kind) {
     struct trial trial = trial_over((struct setup){.kind = kind}, open_icmp(kind), -1);
-    wire.send = (struct fault){.fd = trial.stream.near_fd, .error = ENOBUFS, .first = 7, .times = 1};
+    tamper.send = (struct fault){.fd = trial.stream.near_fd, .error = ENOBUFS, .first = 7, .times = 1};
     CHECK_EQUAL(trial_run(&trial), trial.stream.count);
     for (int64_t i = 0; i < trial.stream.count; i++)
         if (i != 7) check_received(&trial, i);
     CHECK(trial.rows[7].status == LAB_UNSENT && trial.rows[7].tx_ns);
-    wire.send = (struct fault){.fd = trial.stream.near_fd, .error = EPERM, .first = 7, .times = 1};
+    tamper.send = (struct fault){.fd = trial.stream.near_fd, .error = EPERM, .first = 7, .times = 1};
     CHECK_EQUAL(trial_run(&trial), -EPERM);
     CHECK_EQUAL(trial.stream.done, 7);
     trial_close(&trial);

@@ -7,7 +7,7 @@ enum { COUNT = 48 };
 
 /* ---- chosen probes ---- */
 
-/* What the wire does to one probe, and what its row must say. */
+/* What is done to one probe, and what its row must say. */
 struct fate {
     int seq;
     enum action request, reply;
@@ -76,7 +76,7 @@ static void check_fates(struct setup setup) {
     }
     setup.count = COUNT, setup.timeout_ns = TIMEOUT_NS;
     struct trial trial = trial_open(setup);
-    wire_lay(&trial, requests, replies);
+    tamper_with(&trial, requests, replies);
     CHECK_EQUAL(trial_run(&trial), COUNT);
     for (int64_t i = 0; i < COUNT; i++) {
         const struct fate *fate = fate_of(fates, i);
@@ -109,7 +109,7 @@ static void check_last(struct setup setup) {
     if (setup.placement != INLINE) return; /* only there is it certain that both are queued when the first is read */
     struct trial trial = trial_open(setup);
     int64_t last = trial.stream.count - 1;
-    wire.send = (struct fault){.fd = trial.stream.far_fd, .first = last, .hook = send_last_reply, .argument = &trial};
+    tamper.send = (struct fault){.fd = trial.stream.far_fd, .first = last, .hook = send_last_reply, .argument = &trial};
     CHECK_EQUAL(trial_run(&trial), trial.stream.count);
     for (int64_t i = 0; i < last; i++) check_received(&trial, i);
     CHECK_EQUAL(trial.rows[last].status, LAB_RECEIVED);
@@ -133,7 +133,7 @@ static void send_warmup_reply(void *argument) {
 static void check_late_warmup(struct setup setup) {
     setup.warmup = 4;
     struct trial trial = trial_open(setup);
-    wire.send = (struct fault){.fd = trial.stream.near_fd, .first = 30, .hook = send_warmup_reply, .argument = &trial};
+    tamper.send = (struct fault){.fd = trial.stream.near_fd, .first = 30, .hook = send_warmup_reply, .argument = &trial};
     trial_run(&trial);
     check_all_received(&trial);
     CHECK_EQUAL(trial.stream.foreign, 0);
@@ -195,7 +195,7 @@ static void check_renewed_patience(struct setup setup) {
     for (int i = 0; i < 9; i++) replies[i] = i % 3 == 2 ? PASS : LOSE;
     setup.count = 9, setup.patience = 3, setup.timeout_ns = 20 * MS;
     struct trial trial = trial_open(setup);
-    wire_lay(&trial, NULL, replies);
+    tamper_with(&trial, NULL, replies);
     CHECK_EQUAL(trial_run(&trial), 9);
     trial_close(&trial);
 }
@@ -229,7 +229,7 @@ static void send_strange_replies(void *argument) {
 static void check_strange_replies(struct setup setup) {
     struct trial trial = trial_open(setup);
     int expected = 2 * send_strange(&trial, trial.stream.far_fd, true);
-    wire.send =
+    tamper.send =
         (struct fault){.fd = trial.stream.near_fd, .first = 5, .hook = send_strange_replies, .argument = &trial};
     trial_run(&trial);
     check_all_received(&trial);
@@ -250,7 +250,7 @@ static void check_strange_requests(struct setup setup) {
     check_all_received(&trial);
     CHECK_EQUAL(trial.stream.far_foreign, expected);
     CHECK_EQUAL(trial.stream.foreign, 0);
-    CHECK_EQUAL(wire.replies.sent, trial.stream.count);
+    CHECK_EQUAL(tamper.replies.sent, trial.stream.count);
     trial_close(&trial);
 }
 

@@ -17,7 +17,7 @@
         snprintf(trying, sizeof trying, "%s", #change);                \
         CHECK_EQUAL(trial_run(&trial), -EINVAL);                       \
         CHECK_EQUAL(trial.stream.done, 0);                             \
-        CHECK_EQUAL(wire.requests.sent + wire.requests.unrecorded, 0); \
+        CHECK_EQUAL(tamper.requests.sent + tamper.requests.unrecorded, 0); \
         trial.stream = before;                                         \
     } while (0)
 
@@ -148,7 +148,7 @@ static void no_thread_to_be_had(void) {
     struct trial trial = trial_open((struct setup){.kind = LAB_UDP, .placement = OWN_THREAD});
     sigset_t before, after;
     pthread_sigmask(SIG_BLOCK, NULL, &before);
-    wire.thread_error = EAGAIN;
+    tamper.thread_error = EAGAIN;
     CHECK_EQUAL(trial_run(&trial), -EAGAIN);
     CHECK_EQUAL(trial.stream.done, 0);
     CHECK_EQUAL(trial.rows[0].tx_ns, 0);

@@ -40,7 +40,7 @@ static void *stop_when_told(void *argument) {
     limit.tv_sec += PROMPT_NS / SECOND;
     if (!sem_timedwait(&stopper->returned, &limit)) return NULL;
     stopper->rescued = true;
-    wire.send.times = 0;
+    tamper.send.times = 0;
     shutdown(stopper->trial->stream.near_fd, SHUT_RDWR);
     shutdown(stopper->trial->stream.far_fd, SHUT_RDWR);
     return NULL;
@@ -53,7 +53,7 @@ static void run_and_stop(struct trial *trial, int fd, int64_t after, int error) 
     sem_init(&stopper.go, 0, 0);
     sem_init(&stopper.returned, 0, 0);
     CHECK(!pthread_create(&thread, NULL, stop_when_told, &stopper));
-    wire.send = (struct fault){
+    tamper.send = (struct fault){
         .fd = fd, .first = after, .times = INT64_MAX, .error = error, .hook = give_go, .argument = &stopper};
     trial_run(trial);
     sem_post(&stopper.returned);
@@ -120,7 +120,7 @@ static int32_t *stop_at_alarm;
 
 static void ring(int signal) {
     (void)signal;
-    wire.send.times = 0;
+    tamper.send.times = 0;
     __atomic_store_n(stop_at_alarm, 1, __ATOMIC_RELEASE);
 }
 
@@ -139,7 +139,7 @@ static void run_unstopped(struct trial *trial) {
 /* From now on each look at the clock finds it 1 ms on, so that STALL_NS takes no time. */
 static void hurry(void *unused) {
     (void)unused;
-    __atomic_store_n(&wire.leap_ns, MS, __ATOMIC_RELAXED);
+    __atomic_store_n(&tamper.leap_ns, MS, __ATOMIC_RELAXED);
 }
 
 static void check_stall(struct setup setup) {
@@ -148,7 +148,7 @@ static void check_stall(struct setup setup) {
         setup.count = 6, setup.timeout_ns = 20 * MS;
         struct trial trial = trial_open(setup);
         int fd = far ? trial.stream.far_fd : trial.stream.near_fd;
-        wire.send = (struct fault){.fd = fd, .first = 2, .times = INT64_MAX, .error = EAGAIN, .hook = hurry};
+        tamper.send = (struct fault){.fd = fd, .first = 2, .times = INT64_MAX, .error = EAGAIN, .hook = hurry};
         run_unstopped(&trial);
         /* A reflector that is stuck in its own thread doesn't reply: the timeouts may be over before it gives up. */
         bool lost = far && setup.placement != INLINE && trial.result == setup.count;

@@ -19,10 +19,10 @@ static void received(int kind, enum placement placement, int wait) {
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         struct trial trial = trial_open(
             (struct setup){.kind = kind, .placement = placement, .wait = wait, .size = sizes[i], .count = 200});
-        wire.recvmsg.fd = trial.stream.near_fd;
+        tamper.recvmsg.fd = trial.stream.near_fd;
         trial_run(&trial);
         check_all_received(&trial);
-        CHECK_EQUAL(wire.recvmsg.calls, kind == LAB_UDP); /* the first reply pays for all */
+        CHECK_EQUAL(tamper.recvmsg.calls, kind == LAB_UDP); /* the first reply pays for all */
         CHECK_EQUAL(trial.stream.foreign, 0);
         CHECK_EQUAL(trial.stream.far_foreign, 0);
         /* Who sleeps first never asks a queue; who asks first finds some reply there, as lo delivers within send(). */
@@ -54,13 +54,13 @@ static void check_warmup(struct setup setup) {
     struct trial trial = trial_open(setup);
     trial_run(&trial);
     check_all_received(&trial);
-    CHECK_EQUAL(wire.requests.unrecorded, 13);
-    CHECK_EQUAL(wire.replies.unrecorded, 13);
-    CHECK_EQUAL(wire.requests.sent, 20);
-    CHECK_EQUAL(wire.replies.sent, 20);
+    CHECK_EQUAL(tamper.requests.unrecorded, 13);
+    CHECK_EQUAL(tamper.replies.unrecorded, 13);
+    CHECK_EQUAL(tamper.requests.sent, 20);
+    CHECK_EQUAL(tamper.replies.sent, 20);
     /* A reflector's thread is told to end, so that the call returns at once; it doesn't answer that. */
-    CHECK_EQUAL(wire.requests.goodbyes, setup.placement != INLINE);
-    CHECK_EQUAL(wire.replies.goodbyes, 0);
+    CHECK_EQUAL(tamper.requests.goodbyes, setup.placement != INLINE);
+    CHECK_EQUAL(tamper.replies.goodbyes, 0);
     trial_close(&trial);
 }
 
@@ -73,7 +73,7 @@ static void check_nothing(struct setup setup) {
     struct trial trial = trial_open(setup);
     trial.stream.count = 0;
     CHECK_EQUAL(trial_run(&trial), 0);
-    CHECK_EQUAL(wire.requests.unrecorded, 3);
+    CHECK_EQUAL(tamper.requests.unrecorded, 3);
     CHECK_EQUAL(trial.rows[0].tx_ns, 0);
     trial_close(&trial);
 }
@@ -132,11 +132,11 @@ static void look_around(void *argument) {
 static void reflector_thread_is_pinned_and_takes_no_signals(void) {
     sigset_t before, after;
     struct trial trial = trial_open((struct setup){.kind = LAB_UDP, .placement = OWN_THREAD});
-    wire.send = (struct fault){.fd = trial.stream.far_fd, .hook = look_around, .argument = &trial};
+    tamper.send = (struct fault){.fd = trial.stream.far_fd, .hook = look_around, .argument = &trial};
     pthread_sigmask(SIG_BLOCK, NULL, &before);
     trial_run(&trial);
     check_all_received(&trial);
-    CHECK_EQUAL(wire.send.calls, trial.stream.count);
+    CHECK_EQUAL(tamper.send.calls, trial.stream.count);
     /* It sleeps without a timer, which would cost each round trip a little. */
     struct timeval slice = {.tv_sec = -1};
     socklen_t length = sizeof slice;

@@ -152,7 +152,7 @@ struct trial trial_over(struct setup setup, int near, int far) {
         memcpy(trial.stream.target, &((struct sockaddr_in *)&target)->sin_addr, 4);
     else
         memcpy(trial.stream.target, &((struct sockaddr_in6 *)&target)->sin6_addr, 16);
-    wire_lay(&trial, NULL, NULL);
+    tamper_with(&trial, NULL, NULL);
     return trial;
 }
 

@@ -3,7 +3,7 @@
  * Each way and each fault is about one descriptor, so only the thread that uses it touches its counters. */
 #include "check.h"
 
-struct wire wire;
+struct tamper tamper;
 
 ssize_t __real_send(int fd, const void *bytes, size_t length, int flags);
 ssize_t __real_sendto(int fd, const void *bytes, size_t length, int flags, const struct sockaddr *to, socklen_t n);
@@ -19,9 +19,9 @@ ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
 
-void wire_lay(const struct trial *trial, const enum action *requests, const enum action *replies) {
+void tamper_with(const struct trial *trial, const enum action *requests, const enum action *replies) {
     uint64_t count = (uint64_t)trial->stream.count;
-    wire = (struct wire){
+    tamper = (struct tamper){
         .requests = {.fd = trial->stream.near_fd, .actions = requests, .count = count},
         .replies = {.fd = trial->stream.far_fd, .actions = replies, .count = count},
         .send.fd = -1,
@@ -128,34 +128,34 @@ static ssize_t carry(struct way *way, const void *bytes, size_t length, int flag
 /* ---- the calls ---- */
 
 ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags) {
-    if (strikes(&wire.send, fd)) return -1;
-    bool little = fd == wire.send.fd && wire.send.most && wire.send.most < length;
-    if (little) return __real_send(fd, bytes, wire.send.most, flags);
-    if (fd == wire.requests.fd) return carry(&wire.requests, bytes, length, flags);
-    if (fd == wire.replies.fd) return carry(&wire.replies, bytes, length, flags);
+    if (strikes(&tamper.send, fd)) return -1;
+    bool little = fd == tamper.send.fd && tamper.send.most && tamper.send.most < length;
+    if (little) return __real_send(fd, bytes, tamper.send.most, flags);
+    if (fd == tamper.requests.fd) return carry(&tamper.requests, bytes, length, flags);
+    if (fd == tamper.replies.fd) return carry(&tamper.replies, bytes, length, flags);
     return __real_send(fd, bytes, length, flags);
 }
 
 /* ICMP: its header first, and losing is all that can be done to a request. */
 ssize_t __wrap_sendto(int fd, const void *bytes, size_t length, int flags, const struct sockaddr *to, socklen_t n) {
     struct payload head;
-    if (strikes(&wire.send, fd)) return -1;
-    if (meet(&wire.requests, (const unsigned char *)bytes + 8, &head) == LOSE) return (ssize_t)length;
+    if (strikes(&tamper.send, fd)) return -1;
+    if (meet(&tamper.requests, (const unsigned char *)bytes + 8, &head) == LOSE) return (ssize_t)length;
     return __real_sendto(fd, bytes, length, flags, to, n);
 }
 
 ssize_t __wrap_recv(int fd, void *bytes, size_t length, int flags) {
-    if (strikes(&wire.recv, fd)) return -1;
-    bool little = fd == wire.recv.fd && wire.recv.most && wire.recv.most < length;
-    return __real_recv(fd, bytes, little ? wire.recv.most : length, flags);
+    if (strikes(&tamper.recv, fd)) return -1;
+    bool little = fd == tamper.recv.fd && tamper.recv.most && tamper.recv.most < length;
+    return __real_recv(fd, bytes, little ? tamper.recv.most : length, flags);
 }
 
 ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags) {
-    return strikes(&wire.recvmsg, fd) ? -1 : __real_recvmsg(fd, message, flags);
+    return strikes(&tamper.recvmsg, fd) ? -1 : __real_recvmsg(fd, message, flags);
 }
 
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument) {
-    if (wire.thread_error) return wire.thread_error;
+    if (tamper.thread_error) return tamper.thread_error;
     return __real_pthread_create(thread, attributes, run, argument);
 }
 
@@ -163,8 +163,8 @@ static int64_t leapt_ns;
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *time) {
     int failed = __real_clock_gettime(clock, time);
-    if (wire.coarse_ns) time->tv_nsec -= time->tv_nsec % wire.coarse_ns;
-    int64_t leap_ns = clock == CLOCK_MONOTONIC ? __atomic_load_n(&wire.leap_ns, __ATOMIC_RELAXED) : 0;
+    if (tamper.coarse_ns) time->tv_nsec -= time->tv_nsec % tamper.coarse_ns;
+    int64_t leap_ns = clock == CLOCK_MONOTONIC ? __atomic_load_n(&tamper.leap_ns, __ATOMIC_RELAXED) : 0;
     if (leap_ns) {
         int64_t ns = time->tv_nsec + __atomic_add_fetch(&leapt_ns, leap_ns, __ATOMIC_RELAXED);
         time->tv_sec += ns / SECOND;
