@@ -1,6 +1,7 @@
-"""The layout of one probe's record, and what its codes mean. Pure: a saved study needs no native module.
+"""The layout of one probe's record and of one event of the wire, and what their codes mean.
 
-``RECORD`` is ``struct lab_record`` of ``native/api.h``; a test compares every offset and constant with the header.
+Pure: a saved study needs no native module. ``RECORD`` is ``struct lab_record`` of ``native/api.h``, ``WIRE_EVENT`` is
+``struct lab_wire_event``; a test compares every offset and constant with the header.
 """
 
 from __future__ import annotations
@@ -8,7 +9,19 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FLAGS", "LATE", "LOST", "RECEIVED", "RECORD", "STATUSES", "UNSENT", "Records", "status_codes"]
+__all__ = [
+    "FLAGS",
+    "LATE",
+    "LOST",
+    "RECEIVED",
+    "RECORD",
+    "STATUSES",
+    "UNSENT",
+    "WIRE_EVENT",
+    "WIRE_FLAGS",
+    "Records",
+    "status_codes",
+]
 
 RECORD = np.dtype(
     [
@@ -25,11 +38,39 @@ RECORD = np.dtype(
         ("reserved", np.int64),
     ]
 )
+WIRE_EVENT = np.dtype(
+    [
+        ("rx_ns", np.int64),
+        ("due_ns", np.int64),
+        ("tx_ns", np.int64),
+        ("number", np.int64),
+        ("length", np.int32),
+        ("flags", np.uint16),
+        ("direction", np.uint8),
+        ("snapped", np.uint8),
+        ("snap", np.uint8, (136,)),
+    ]
+)
+#: Rows of either layout.
 Records = npt.NDArray[np.void]
 
 UNSENT, LOST, LATE, RECEIVED = range(4)
 #: Bits of the flags column.
 FLAGS = {"inline": 1, "duplicate": 2, "reordered": 4, "other_source": 8, "other_size": 16}
+
+#: Bits of the flags of an event of the wire. Of the first five, a frame that never left has one.
+WIRE_FLAGS = {
+    "lost": 1,
+    "queue": 2,
+    "oversize": 4,
+    "unsent": 8,
+    "discarded": 16,
+    "duplicated": 32,
+    "copy": 64,
+    "reordered": 128,
+    "corrupted": 256,
+    "spared": 512,
+}
 
 #: What the status column says. The last two are received probes too: a second reply came, or a later probe's was first.
 STATUSES = ("unsent", "lost", "late", "received", "duplicate", "reordered")

@@ -96,6 +96,132 @@ struct lab_stream {
 int64_t lab_stream_run(struct lab_stream *stream, struct lab_record *records, unsigned char *scratch,
                        const int32_t *stop);
 
+/* ---- the wire ---- */
+
+/* Bytes of a frame that its event keeps: Ethernet, IPv6, TCP with the most options, and a payload's nonce and number. */
+#define LAB_SNAP_BYTES 136
+/* The longest frame: Ethernet with a VLAN tag, and the largest IP packet. */
+#define LAB_MAX_FRAME 65553
+/* The most frames that a direction may hold. */
+#define LAB_MAX_LIMIT 1000000
+/* Room beyond the limit, for the frames of neighbour discovery alone. */
+#define LAB_SPARED_ROOM 64
+
+/* How IPDV is distributed around the delay. */
+enum lab_distribution {
+    LAB_UNIFORM = 0, /* from -ipdv to +ipdv */
+    LAB_NORMAL = 1,  /* standard deviation ipdv */
+    LAB_PARETO = 2   /* never negative, mean ipdv, shape 3 (Pareto type II): few frames are very late */
+};
+/* What becomes of a total delay below zero. */
+enum lab_cut {
+    LAB_CLIP = 0,  /* it is zero */
+    LAB_REDRAW = 1 /* it is drawn again; clipped if that was in vain 32 times */
+};
+
+/* What is done to the frames of one direction. All zero but limit: nothing. Probabilities are from 0 to 1.
+ *
+ * A frame is lost first of all. What is not lost waits until the frames before it have been sent at the rate, takes
+ * length / rate itself, and is then under way for the delay: a transmitter with a queue, then a long cable. */
+struct lab_impairment {
+    int64_t delay_ns;
+    int64_t ipdv_ns;      /* 0: the delay is constant */
+    int32_t distribution; /* enum lab_distribution */
+    int32_t cut;          /* enum lab_cut */
+    double loss;          /* probability that a frame is lost (Gilbert-Elliott: in the good state, where it begins) */
+    double loss_bad;      /* the same, in the bad state */
+    double to_bad;        /* probability that the state turns bad after a frame; 0: random loss only */
+    double to_good;       /* the same, back to good */
+    double duplicate;     /* probability that a frame leaves twice */
+    double reorder;       /* probability that a frame skips the delay, and so overtakes others (as in netem) */
+    double corrupt;       /* probability that one bit is flipped, beyond the Ethernet header */
+    int64_t rate_bps;     /* bits of frame a second, Ethernet header included; 0: no limit, else at least 1000 */
+    int64_t limit;        /* frames held at most; one more is dropped */
+};
+
+/* Bits of lab_wire_event.flags. The first five: it never left, and tx_ns is 0. */
+#define LAB_WIRE_LOST 1        /* by a draw */
+#define LAB_WIRE_QUEUE 2       /* the limit was reached */
+#define LAB_WIRE_OVERSIZE 4    /* longer than frame_bytes */
+#define LAB_WIRE_UNSENT 8      /* the kernel took no copy of it */
+#define LAB_WIRE_DISCARDED 16  /* still held when the wire ended */
+#define LAB_WIRE_DUPLICATED 32 /* a copy of it left too, or should have */
+#define LAB_WIRE_COPY 64       /* this is that copy */
+#define LAB_WIRE_REORDERED 128 /* it skipped the delay */
+#define LAB_WIRE_CORRUPTED 256 /* one bit was flipped */
+#define LAB_WIRE_SPARED 512    /* neighbour discovery: delayed only */
+
+/* What the wire did to one frame, written when nothing more will happen to it. */
+struct lab_wire_event {
+    int64_t rx_ns;     /* read right after it was read */
+    int64_t due_ns;    /* when it should leave; 0 if it never should */
+    int64_t tx_ns;     /* read right before it was written; 0: it never left */
+    int64_t number;    /* of this direction, among the frames that take draws, from 0; -1: it takes none */
+    int32_t length;    /* bytes; frame_bytes + 1 if there were more than frame_bytes */
+    uint16_t flags;    /* LAB_WIRE_* */
+    uint8_t direction; /* the index of the descriptor that it came from */
+    uint8_t snapped;   /* bytes of snap that are set */
+    unsigned char snap[LAB_SNAP_BYTES]; /* its first bytes as it came */
+};
+
+/* Frames of one direction so far.
+ * arrived + duplicated = forwarded + lost + queue + oversize + unsent + discarded + held. */
+struct lab_wire_counters {
+    int64_t arrived;    /* read */
+    int64_t spared;
+    int64_t lost;
+    int64_t duplicated;
+    int64_t reordered;
+    int64_t corrupted;
+    int64_t forwarded;  /* written, copies included */
+    int64_t queue;
+    int64_t oversize;
+    int64_t unsent;
+    int64_t discarded;
+    int64_t held;       /* at this moment */
+};
+
+/* One wire: what it joins and how (in), and what came of it (out, may be read while it runs). */
+struct lab_wire {
+    int32_t fds[2];       /* near and far side, non-blocking; direction d is of the frames read from fds[d] */
+    int32_t wake_fd;      /* an eventfd: write to it after a change of `wait` or *stop; -1: none, and it looks every
+                             LAB_SLICE_NS */
+    int32_t wait;         /* enum lab_wait; may be changed while it runs */
+    int32_t frame_bytes;  /* the longest frame to forward */
+    int32_t header_bytes; /* of the link layer: 14 (Ethernet) or 0 (bare IP packets) */
+    int64_t spin_ns;      /* when blocking: stop sleeping so long before a frame is due; 0: sleep until it is */
+    uint64_t seed;        /* of all draws */
+    int32_t spare;        /* non-zero: ARP and ICMPv6 neighbour discovery are delayed only, and take no draw */
+    int32_t reserved;
+    int64_t log_size;     /* events that the ring has room for */
+    struct lab_impairment impairments[2];
+
+    struct lab_wire_counters counters[2];
+    int64_t log_begun;    /* events that were begun to be written; the ring keeps the newest log_size */
+    int64_t logged;       /* events written */
+};
+
+/* Bytes of scratch memory that this wire needs, or -EINVAL: a field is out of range. */
+int64_t lab_wire_scratch(const struct lab_wire *wire);
+
+/* Forwards frames both ways until *stop is set.
+ *
+ * events: a ring of wire->log_size rows. scratch: lab_wire_scratch() bytes. *stop: any other thread sets it, and then
+ * writes to wake_fd. Nothing is allocated. While it runs, the calling thread's timer slack is 1 ns.
+ * Returns the frames forwarded, or -errno: -EINVAL (a field out of range), -ECONNRESET (a side was shut down), or what
+ * a side said that could not be read or written for good. A frame that the kernel refuses (no buffers, device down,
+ * larger than the MTU) is counted as unsent and ends nothing. */
+int64_t lab_wire_run(struct lab_wire *wire, struct lab_wire_event *events, unsigned char *scratch, const int32_t *stop);
+
+/* Copies the events that the ring holds, oldest first, also while the wire runs and overwrites some.
+ *
+ * copy: room for wire->log_size rows. Returns the rows copied; *first is the number of the first one: so many events
+ * were overwritten before. */
+int64_t lab_wire_events(const struct lab_wire *wire, const struct lab_wire_event *events, struct lab_wire_event *copy,
+                        int64_t *first);
+
+/* ---- the clock ---- */
+
 /* Reads the clock `reads` times. Returns the mean cost of one read in picoseconds, and in *step_ns the smallest
  * non-zero difference seen: the clock's true resolution. */
 int64_t lab_clock_cost(int64_t reads, int64_t *step_ns);

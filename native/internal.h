@@ -17,6 +17,11 @@
 _Static_assert(sizeof(struct lab_record) == 64, "a record is one cache line");
 _Static_assert(offsetof(struct lab_record, reply_bytes) == 48, "six stamps come first");
 
+_Static_assert(sizeof(struct lab_impairment) == 96, "no gap that Python would not see");
+_Static_assert(sizeof(struct lab_wire_event) % sizeof(uint64_t) == 0, "events are copied by the word");
+_Static_assert(offsetof(struct lab_wire_event, snap) + LAB_SNAP_BYTES == sizeof(struct lab_wire_event), "no padding");
+_Static_assert(LAB_SNAP_BYTES >= 14 + 40 + 60 + LAB_MIN_PAYLOAD_ICMP, "a snap holds nonce and number of any probe");
+
 /* A payload plus the largest headers seen in front of it (IPv4 with options, and ICMP). */
 #define BUFFER_BYTES (LAB_MAX_PAYLOAD + 541)
 _Static_assert(3 * BUFFER_BYTES == LAB_SCRATCH_BYTES, "three buffers of one message each");
@@ -124,3 +129,24 @@ int send_all(int kind, int fd, const unsigned char *bytes, size_t length, int64_
 int receive_more(int kind, int fd, unsigned char *bytes, size_t length, size_t *have, int flags);
 /* Makes blocking calls on the socket return after at most so long; 0: never. 0 or -errno. */
 int set_slices(int fd, int64_t receive_ns, int64_t send_ns);
+
+/* ---- impair.c: what becomes of one frame ---- */
+
+/* The decisions about one frame. */
+struct fate {
+    bool lost, duplicated, reordered, corrupted;
+    uint64_t bit;     /* the one to flip, modulo those there are */
+    int64_t delay_ns; /* 0 if reordered */
+};
+
+bool impairment_valid(const struct lab_impairment *impairment);
+/* The key of a direction's draws. */
+uint64_t draw_key(uint64_t seed, int direction);
+/* Decides about frame `number`. *bad: the Gilbert-Elliott state, which must be carried from frame to frame. */
+struct fate decide(const struct lab_impairment *impairment, uint64_t key, int64_t number, bool *bad);
+/* Whether a frame is ARP or ICMPv6 neighbour discovery (types 133 to 137, RFC 4861). header: bytes of link layer. */
+bool is_discovery(const unsigned char *frame, size_t length, size_t header);
+
+/* ---- events.c: what the wire did, for a reader in another thread ---- */
+
+void event_log(struct lab_wire *wire, struct lab_wire_event *ring, const struct lab_wire_event *event);
