@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from lab.errors import UsageError as UsageError
     from lab.experiment import Experiment as Experiment
     from lab.experiment import compare as compare
-    from lab.probes import Stream as Stream
     from lab.single import World as World
     from lab.single import rtt as rtt
+    from lab.streams import Stream as Stream
     from lab.studies import Study as Study
 
 _HOME = {
@@ -28,7 +28,7 @@ _HOME = {
     "Interrupted": "errors",
     "LabError": "errors",
     "Report": "checkup",
-    "Stream": "probes",
+    "Stream": "streams",
     "StreamError": "errors",
     "Study": "studies",
     "StudyError": "errors",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from lab.checks import pick
-from lab.conditions import FAMILIES, LINKS, PROBES, Condition
+from lab.conditions import FAMILIES, PROBES, WAYS, Condition
 from lab.errors import LabError, UsageError
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ app = typer.Typer(
 
 
 def _of(name: str, *flags: str, metavar: str | None = None) -> Any:
-    """An option of ``Condition``, with its help."""
-    return typer.Option(*flags, help=Condition.help(name), metavar=metavar)
+    """An option of ``Condition``, with its help and its default."""
+    default = getattr(Condition, name)
+    return typer.Option(*flags, help=Condition.help(name), metavar=metavar, show_default=str(default))
 
 
 Size = Annotated[int, _of("size", "-s", "--size")]
@@ -55,10 +56,12 @@ World = Annotated[
     str | None,
     typer.Option(
         "--world",
-        metavar="new|host",
-        help="whose network: a private one (new), or this machine's own lo (host); default: new, else host",
+        metavar="new|host|PID",
+        help="whose network: a private one (new), this machine's own (host) or a process's; default: new, else host",
     ),
 ]
+Impair = Annotated[str | None, typer.Option("--impair", metavar="SPEC", help=Condition.help("impair"))]
+Target = Annotated[str | None, typer.Option("--target", metavar="ADDR", help="the address that nic:NAME asks")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")]
 Seed = Annotated[int | None, typer.Option("--seed", help="of the order of runs; default: drawn now, and kept")]
 StudyPath = Annotated[Path | None, typer.Argument(metavar="[STUDY]", help="its folder; default: the newest")]
@@ -122,16 +125,23 @@ def _command(example: str) -> Callable[[Callable[..., None]], Callable[..., None
 
 @_command("lab rtt veth --probe udp -6 --count 10000")
 def rtt(
-    target: Annotated[str, typer.Argument(help=f"a link ({', '.join(LINKS)}), or an address such as 127.50.50.50")],
-    probe: Annotated[str, _of("probe", "--probe", metavar="KIND")] = Condition.probe,
+    way: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET", help=f"a link ({', '.join(WAYS)}, nic:NAME), or an address such as 127.50.50.50"
+        ),
+    ],
+    probe: Annotated[str | None, _of("probe", "--probe", metavar="KIND")] = None,
     ipv4: Annotated[bool, typer.Option("-4", help="IPv4 (default)")] = False,
     ipv6: Annotated[bool, typer.Option("-6", help="IPv6")] = False,
     count: Count = 1000,
     size: Size = Condition.size,
     timeout: Timeout = "1s",
     warmup: Warmup = 100,
-    wait: Wait = Condition.wait,
-    placement: Placement = Condition.placement,
+    wait: Annotated[str | None, _of("wait", "--wait", metavar="MODE")] = None,
+    placement: Annotated[str | None, _of("placement", "--placement", metavar="PLACEMENT")] = None,
+    impair: Impair = None,
+    target: Target = None,
     world: World = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="STUDY", help="keep it as a study")] = None,
     as_json: Json = False,
@@ -141,16 +151,17 @@ def rtt(
 
     if ipv4 and ipv6:
         raise UsageError("-4 and -6 together: give one")
+    given: dict[str, Any] = {"probe": probe, "wait": wait, "placement": placement}
     stream = rtt(
-        target,
-        probe=probe,
+        way,
+        **{name: value for name, value in given.items() if value is not None},
+        target=target,
+        impair=impair,
         family=6 if ipv6 else 4 if ipv4 else None,
         count=count,
         size=size,
         timeout=timeout,
         warmup=warmup,
-        wait=wait,
-        placement=placement,
         world=world,
         output=output,
     )
@@ -168,7 +179,9 @@ def rtt(
 
 @_command("lab compare --links lo,veth --probes udp,tcp --wait spin --placement cross-cpu")
 def compare(
-    links: Annotated[str, typer.Option("--links", metavar="A,B,…", help=f"all, or of {', '.join(LINKS)}")] = "all",
+    links: Annotated[
+        str, typer.Option("--links", metavar="A,B,…", help=f"all, or of {', '.join(WAYS)}, nic:NAME")
+    ] = "all",
     probes: Annotated[str, typer.Option("--probes", metavar="A,B,…", help=f"all, or of {', '.join(PROBES)}")] = "all",
     families: Annotated[str, typer.Option("--families", metavar="4,6", help="IPv4, IPv6, or both")] = "4,6",
     rounds: Annotated[int, typer.Option("--rounds", help="runs of each condition, after one that is discarded")] = 10,
@@ -182,6 +195,8 @@ def compare(
     budget: Annotated[
         str | None, typer.Option("--budget", metavar="DUR", help="begin no new round after this long")
     ] = None,
+    impair: Impair = None,
+    target: Target = None,
     world: World = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="STUDY", help="default: studies/<UTC time>")
@@ -197,7 +212,9 @@ def compare(
 
     with contextlib.closing(ProgressBar()) as progress:
         study = compare(
-            links=_list(links, "link", LINKS),
+            links=_list(links, "link", WAYS),
+            impair=impair,
+            target=target,
             probes=_list(probes, "probe", PROBES),
             families=_list(families, "family", FAMILIES, int),
             rounds=rounds,

@@ -12,7 +12,7 @@ from typing import Any
 
 from lab.checks import pick
 from lab.errors import UsageError
-from lab.impairments import Impairment
+from lab.impairments import KEYS, Impairment
 
 __all__ = [
     "BASELINES", "FAMILIES", "HEADER_BYTES", "LINKS", "MAX_PAYLOAD", "MIN_PAYLOAD", "NIC", "PLACEMENTS",
@@ -64,7 +64,9 @@ class Condition:
     )
     timeout_ns: int = _option(1_000_000_000, "a reply later than this counts as lost")
     arrivals: str = _option("closed", "closed: each probe is sent when the one before it is settled")
-    impair: Impairment | None = field(default=None, metadata={"help": "worsen each direction: delay=5ms,loss=1%,…"})
+    impair: Impairment | None = field(
+        default=None, metadata={"help": f"worsen each direction, as in delay=5ms,loss=1% ({', '.join(KEYS)})"}
+    )
 
     def __post_init__(self) -> None:
         pick_way(self.link)

@@ -9,7 +9,7 @@ import numpy as np
 from lab.units import format_ns
 
 if TYPE_CHECKING:
-    from lab.probes import Stream
+    from lab.streams import Stream
 
 __all__ = ["histogram", "stream_text"]
 

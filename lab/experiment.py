@@ -21,9 +21,10 @@ from lab.conditions import BASELINES, FAMILIES, NIC, PLACEMENTS, PROBES, WAITS, 
 from lab.errors import Interrupted, StreamError, Unavailable, UsageError
 from lab.impairments import Impairment, parse_impairment
 from lab.interrupts import noted
-from lab.probes import DEFAULT_WARMUP, Stream, send_stream
+from lab.probes import DEFAULT_WARMUP, send_stream
 from lab.progress import Progress, Step, default_progress
 from lab.single import cautions, closing, run_info, study_document
+from lab.streams import Stream
 from lab.studies import Study
 from lab.units import duration
 from lab.world import Place, Skipped, open_endpoints, visit
@@ -145,8 +146,8 @@ def compare(
 ) -> Study:
     """Measures round trips over several links side by side, and keeps them as a study.
 
-    links, families, probes: one, several, or "all". world: "new", "host", a process's number, an open ``World``, or None
-    (a private world, or else the host's lo). output: the study's folder, None for ``studies/<UTC time>``. seed: of
+    links, families, probes: one, several, or "all". world: "new", "host", a process's number, an open ``World``, or
+    None (a private world, or else the host's lo). output: the study's folder, None for ``studies/<UTC time>``. seed: of
     the order of runs, None for one drawn now. budget: a duration such as "30s", after which no new round is begun.
     impair: what worsens every link, such as "delay=5ms,loss=1%". options: the other fields of ``Experiment``.
 

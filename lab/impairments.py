@@ -15,7 +15,7 @@ from lab.checks import pick
 from lab.errors import UsageError
 from lab.units import bit_rate, duration, format_duration, format_rate
 
-__all__ = ["Impairment", "parse_impairment"]
+__all__ = ["KEYS", "Impairment", "parse_impairment"]
 
 DISTRIBUTIONS = ("uniform", "normal", "pareto")
 CUTS = ("clip", "redraw")
@@ -144,6 +144,10 @@ _KEYS = {
 }
 
 
+#: The keys that can be given.
+KEYS = tuple(dict.fromkeys(known.key for known in _KEYS.values()))
+
+
 def parse_impairment(text: str) -> Impairment:
     """``"delay=5ms,loss=1%"`` → an Impairment; without a seed, one is drawn. Raises UsageError."""
     options: dict[str, Any] = {}
@@ -151,8 +155,9 @@ def parse_impairment(text: str) -> Impairment:
         key, equals, value = part.strip().partition("=")
         names = [name for name, known in _KEYS.items() if known.key == key]
         if not names or not equals:
-            keys = ", ".join(dict.fromkeys(known.key for known in _KEYS.values()))
-            raise UsageError(f"impairment {part.strip()!r}: give key=value, of {keys} (delay=5ms,loss=1%)")
+            raise UsageError(
+                f"impairment {part.strip()!r}: give key=value, of {', '.join(KEYS)}, as in delay=5ms,loss=1%"
+            )
         name = "burst" if key == "loss" and value.startswith(_BURST_PREFIX) else names[0]
         if name in options:
             raise UsageError(f"impairment {text!r}: {key} is given twice")

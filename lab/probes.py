@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import html
 import ipaddress
 import math
 import os
@@ -17,28 +16,20 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from lab import native, stats
+from lab import native
 from lab.checks import check_count
 from lab.conditions import Condition
-from lab.display import stream_text
 from lab.errors import StreamError, Unavailable
-from lab.host import clocksource
 from lab.interrupts import noted
-from lab.records import FLAGS, LATE, LOST, RECEIVED, Records
-from lab.studies import batches, plain_columns
-from lab.wire import Wire
+from lab.records import Records
+from lab.streams import Cpus, Stream, WireReport
+from lab.wire import Wire, dropped_probes
 
-if TYPE_CHECKING:
-    import pandas
-    import polars
-
-__all__ = ["Cpus", "Sockets", "Stream", "choose_cpus", "send_stream"]
+__all__ = ["Sockets", "choose_cpus", "send_stream"]
 
 DEFAULT_WARMUP = 100
 _DOMAINS = {4: socket.AF_INET, 6: socket.AF_INET6, None: socket.AF_UNIX}
@@ -72,18 +63,6 @@ class Sockets(Protocol):
     def wire(self) -> Wire | None: ...
 
 
-@dataclass(frozen=True)
-class Cpus:
-    """The CPUs that the two ends are pinned to, and the wire where there is one.
-
-    ``far`` is None where no thread of ours plays the far end.
-    """
-
-    near: int
-    far: int | None
-    wire: int | None = None
-
-
 def choose_cpus(condition: Condition, *, wired: bool = False) -> Cpus:
     """CPUs for a condition, from those that this process may use: the last, which has the fewest interrupts.
 
@@ -108,152 +87,14 @@ def choose_cpus(condition: Condition, *, wired: bool = False) -> Cpus:
     return Cpus(near, far, own.get("the wire", near) if wired else None)
 
 
-@dataclass(frozen=True, repr=False)
-class Stream:
-    """The probes of one condition, sent in one go (RFC 2330 *sample*).
-
-    ``records`` has a row a probe, dtype ``lab.records.RECORD``: int64 ns of CLOCK_MONOTONIC, 0 where there is none.
-    """
-
-    condition: Condition
-    records: Records
-    foreign: int
-    reply_source: str | None
-    reply_ttl: int | None
-    socket_kind: str
-    cpus: Cpus
-    started_ns: int
-    ended_ns: int
-    interrupted: bool = False
-    gave_up: bool = False
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def _status(self) -> npt.NDArray[np.uint8]:
-        return self.records["status"]
-
-    @property
-    def rtt_ns(self) -> npt.NDArray[np.int64]:
-        """Round-trip delays rx − tx of the received probes, in ns, in the order they were sent (RFC 2681)."""
-        rtt: npt.NDArray[np.int64] = (self.records["rx_ns"] - self.records["tx_ns"])[self._status == RECEIVED]
-        return rtt
-
-    @property
-    def lost_seq(self) -> npt.NDArray[np.int64]:
-        """Sequence numbers of the probes that got no reply in time."""
-        return np.flatnonzero((self._status == LOST) | (self._status == LATE))
-
-    def _flagged(self, name: str) -> int:
-        return int(np.count_nonzero(self.records["flags"] & FLAGS[name]))
-
-    @property
-    def sent(self) -> int:
-        """Probes that the kernel took."""
-        return int(np.count_nonzero(self._status))
-
-    @property
-    def received(self) -> int:
-        """Probes whose reply came in time."""
-        return int(np.count_nonzero(self._status == RECEIVED))
-
-    @property
-    def late(self) -> int:
-        """Probes whose reply came after the timeout; they are among the lost."""
-        return int(np.count_nonzero(self._status == LATE))
-
-    @property
-    def lost(self) -> int:
-        """Probes sent that got no reply in time."""
-        return int(np.count_nonzero(self._status != RECEIVED)) - self.unsent
-
-    @property
-    def unsent(self) -> int:
-        """Probes that the kernel took no copy of (ENOBUFS)."""
-        return len(self.records) - self.sent
-
-    @property
-    def duplicate(self) -> int:
-        """Probes that got more than one reply."""
-        return self._flagged("duplicate")
-
-    @property
-    def reordered(self) -> int:
-        """Probes whose reply came after that of a later probe."""
-        return self._flagged("reordered")
-
-    @property
-    def inline_fraction(self) -> float | None:
-        """The fraction of received probes whose reply was queued already when first asked for.
-
-        What it finds for icmp holds by construction for udp and tcp inline, whose reflector is this same thread.
-        None where the first look is one that sleeps (a reflector in its own thread, waiting by blocking).
-        """
-        if self.condition.placement != "inline" and self.condition.wait == "block":
-            return None
-        inline = self.records["flags"][self._status == RECEIVED] & FLAGS["inline"]
-        return float(np.count_nonzero(inline) / self.received) if self.received else None
-
-    @property
-    def reply(self) -> dict[str, Any]:
-        """The first reply, warm-up included: source address, TTL or hop limit (None for TCP), and payload bytes."""
-        answered = np.flatnonzero(self._status >= LATE)
-        if not len(answered):
-            return {"source": None, "ttl": None, "bytes": None}
-        return {
-            "source": self.reply_source,
-            "ttl": self.reply_ttl,
-            "bytes": int(self.records["reply_bytes"][answered[0]]),
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """The document of ``lab rtt --json``, format 1; all times in ns."""
-        read_ns, step_ns = native.clock_cost()
-        return {
-            "format": 1,
-            "condition": asdict(self.condition),
-            "sent": self.sent,
-            "received": self.received,
-            "lost": self.lost,
-            "late": self.late,
-            "duplicate": self.duplicate,
-            "reordered": self.reordered,
-            "unsent": self.unsent,
-            "foreign": self.foreign,
-            "inline_fraction": self.inline_fraction,
-            "reply": self.reply,
-            "rtt_ns": stats.summary(self.rtt_ns),
-            "response_ns": None,
-            "stages_ns": None,
-            "clock": {"name": "CLOCK_MONOTONIC", "source": clocksource(), "read_ns": read_ns, "step_ns": step_ns},
-            "socket": self.socket_kind,
-            "cpus": asdict(self.cpus),
-            "interrupted": self.interrupted,
-            "warnings": list(self.warnings),
-        }
-
-    def to_polars(self) -> polars.DataFrame:
-        """A row a probe; the columns are described at the top of ``lab.studies``."""
-        import polars as pl
-
-        return pl.concat(batches(0, self.condition, self.records))
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """A row a probe, as a pandas frame made without pyarrow; times that are null become NaN."""
-        import pandas
-
-        return pandas.DataFrame(self.to_numpy())
-
-    def to_numpy(self) -> dict[str, npt.NDArray[Any]]:
-        """A row a probe, an array a column; times that are null become NaN (float64)."""
-        return plain_columns(self.to_polars())
-
-    def __str__(self) -> str:
-        return stream_text(self)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+def _report(wire: Wire, nonce: int, since: int, before: tuple[dict[str, int], dict[str, int]]) -> WireReport:
+    log = wire.events(since)
+    near, far = (
+        {name: count - (0 if name == "held" else old[name]) for name, count in now.items()}
+        for now, old in zip(wire.counters(), before, strict=True)
+    )
+    dropped = np.union1d(*dropped_probes(log.events, nonce, wire.header_bytes))
+    return WireReport((near, far), dropped, log.events, log.overwritten)
 
 
 def send_stream(
@@ -294,7 +135,9 @@ def send_stream(
     records = native.new_records(count)
     run = _Run(spec, records, cpus.near)
     with _tuned(ends.wire, condition.wait, cpus.wire):
+        since = None if ends.wire is None else (ends.wire.logged, ends.wire.counters())
         interrupted = run.until_done()
+    report = None if ends.wire is None or since is None else _report(ends.wire, spec.nonce, *since)
     warnings = () if run.gave_up is None else (f"gave up: {run.gave_up}",)
     return Stream(
         condition=condition,
@@ -309,6 +152,7 @@ def send_stream(
         interrupted=interrupted,
         gave_up=run.gave_up is not None,
         warnings=warnings,
+        wire=report,
     )
 
 

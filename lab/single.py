@@ -10,10 +10,11 @@ from typing import Any
 from lab.checks import check_count
 from lab.conditions import BASELINES, NIC, WAYS, Condition, parse_target
 from lab.doubts import doubts
-from lab.errors import Unavailable, UsageError
+from lab.errors import Unavailable, UsageError, errno_name
 from lab.host import clock_bracket, host
 from lab.impairments import Impairment, parse_impairment
-from lab.probes import DEFAULT_WARMUP, Stream, choose_cpus, send_stream
+from lab.probes import DEFAULT_WARMUP, choose_cpus, send_stream
+from lab.streams import Stream
 from lab.studies import Study, counts
 from lab.units import duration
 from lab.world import Link, Place, PrivateWorld, open_endpoints, visit
@@ -138,8 +139,7 @@ def _condition(way: str, family: int | None, target: str | None, **options: Any)
     its_family = parse_target(way)
     if family not in (None, its_family):
         raise UsageError(f"{way} is an IPv{its_family} address: leave -{family} out")
-    link = "lo" if way in ("127.0.0.1", "::1") else "lo-net"
-    return Condition(link=link, target=way, family=its_family, **options)
+    return Condition(link="lo", target=way, family=its_family, **options)
 
 
 def _require_link(place: Place, name: str) -> None:
@@ -150,7 +150,8 @@ def _require_link(place: Place, name: str) -> None:
         if skip.link == name:
             if skip.errno is None:
                 raise UsageError(f"{skip.reason}: {skip.fix[0].lower()}{skip.fix[1:]}")
-            raise Unavailable(skip.reason, errno=skip.errno, fix=skip.fix)
+            what = skip.reason.removesuffix(f": {errno_name(skip.errno)}")
+            raise Unavailable(what, errno=skip.errno, fix=skip.fix)
     raise UsageError(f"this world has no {name}: make it with World(links=[{name!r}])")
 
 

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 from lab.world.kernel import transmit_checksums_off
 
 if TYPE_CHECKING:
-    from lab.world.links import Networks
     from lab.world.netlink import Network
+    from lab.world.way import Networks
 
-__all__ = ["ETHERNET", "Cable"]
+__all__ = ["Cable"]
 
-#: Bytes of an Ethernet header.
-ETHERNET = 14
 _ETH_P_ALL = 3
 _SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
 

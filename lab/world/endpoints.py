@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from lab.conditions import Condition
+from lab.conditions import NIC, Condition
 from lab.errors import Unavailable
 from lab.wire import Wire
 from lab.world.baselines import End, open_pair
@@ -93,6 +93,8 @@ def _fix(error: OSError, condition: Condition) -> str:
         return _IPV6_FIX
     if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL):
         return "Bring the interface up and give it its address (ip link set lo up; ip addr)"
+    if error.errno == errno.EACCES and condition.link.startswith(NIC):
+        return "It is a broadcast address, or a rule forbids it: name one machine"
     if isinstance(error, TimeoutError):
         return "Look for a rule that drops the handshake (nft list ruleset)"
     return "See lab doctor"

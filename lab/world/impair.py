@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from lab.impairments import Impairment
-from lab.world.links import Made, Networks, Way
+from lab.world.way import Made, Networks, Way
 
 __all__ = ["make"]
 

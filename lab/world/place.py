@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from lab import native
 from lab.checks import pick
 from lab.conditions import BASELINES, NIC, pick_way
 from lab.errors import Unavailable, UsageError
@@ -113,9 +115,18 @@ class PrivateWorld:
         link = Link.from_json(self._client.ask("link", name=name, impair=self.impair and asdict(self.impair)))
         self.links[name] = link
         if link.wire is not None:
-            ports = [self._client.ask_descriptor("port", name=name) for _end in ("near", "far")]
-            impair = self.impair if link.impaired == "wire" else None
-            self.wires[name] = Wire(ports, impair, mtu=link.mtu, header_bytes=link.wire)
+            self.wires[name] = self._join(name, link.wire, self.impair if link.impaired == "wire" else None)
+
+    def _join(self, name: str, header_bytes: int, impair: Impairment | None) -> Wire:
+        """Starts the wire between the two ports of a link."""
+        descriptors = [self._client.ask_descriptor("port", name=name) for _side in ("near", "far")]
+        sockets = [stat.S_ISSOCK(os.fstat(descriptor).st_mode) for descriptor in descriptors]
+        near, far = (
+            socket.socket(fileno=descriptor) if is_socket else os.fdopen(descriptor, "r+b", buffering=0)
+            for descriptor, is_socket in zip(descriptors, sockets, strict=True)
+        )
+        each = _of_a_direction(impair or Impairment())
+        return Wire(near, far, (each, each), seed=impair.seed if impair else 0, header_bytes=header_bytes)
 
     @property
     def pid(self) -> int:
@@ -173,6 +184,26 @@ class PrivateWorld:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _of_a_direction(impair: Impairment) -> native.Impairment:
+    """An impairment in the terms of the wire's loop."""
+    to_bad, to_good, bad, good = impair.burst or (0.0, 0.0, 0.0, impair.loss)
+    return native.Impairment(
+        delay_ns=impair.delay_ns,
+        ipdv_ns=impair.ipdv_ns,
+        distribution=impair.dist,
+        cut=impair.cut or "clip",
+        loss=good,
+        loss_bad=bad,
+        to_bad=to_bad,
+        to_good=to_good,
+        duplicate=impair.duplicate,
+        reorder=impair.reorder,
+        corrupt=impair.corrupt,
+        rate_bps=impair.rate_bps,
+        limit=impair.limit,
+    )
 
 
 def _greet(client: Client, join: int | None = None) -> str:

@@ -26,7 +26,8 @@ import numpy as np
 
 from lab import Condition, World
 from lab.errors import errno_name
-from lab.probes import Cpus, choose_cpus, send_stream
+from lab.probes import choose_cpus, send_stream
+from lab.streams import Cpus
 from lab.world import Endpoints, open_endpoints
 
 LIMIT = 1.03

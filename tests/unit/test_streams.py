@@ -7,8 +7,8 @@ import pytest
 
 import lab
 from lab.display import histogram
-from lab.probes import Cpus
 from lab.records import FLAGS, LATE
+from lab.streams import Cpus
 
 
 @pytest.fixture

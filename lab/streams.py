@@ -1,0 +1,210 @@
+"""What came of one stream: a row a probe, and what can be said of all of them. It shows itself in a notebook."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lab import native, stats
+from lab.conditions import Condition
+from lab.display import stream_text
+from lab.host import clocksource
+from lab.records import FLAGS, LATE, LOST, RECEIVED, Records
+from lab.studies import batches, plain_columns
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+__all__ = ["Cpus", "Stream", "WireReport"]
+
+
+@dataclass(frozen=True)
+class Cpus:
+    """The CPUs that the two ends are pinned to, and the wire where there is one.
+
+    ``far`` is None where no thread of ours plays the far end.
+    """
+
+    near: int
+    far: int | None
+    wire: int | None = None
+
+
+@dataclass(frozen=True)
+class WireReport:
+    """What the wire between the ends did while the stream ran, warm-up included.
+
+    counters: frames by direction (near to far, far to near), named as in ``struct lab_wire_counters``. dropped_seq:
+    sequence numbers of the recorded probes of which it let the request or the reply not through, ascending. events: its
+    log, rows of ``lab.records.WIRE_EVENT``, which lacks the `overwritten` oldest ones.
+    """
+
+    counters: tuple[dict[str, int], dict[str, int]]
+    dropped_seq: npt.NDArray[np.int64]
+    events: Records
+    overwritten: int
+
+    def to_json(self) -> dict[str, Any]:
+        """What JSON says of it: the counters, and which probes it dropped."""
+        return {
+            "near_to_far": self.counters[0],
+            "far_to_near": self.counters[1],
+            "dropped_seq": self.dropped_seq.tolist(),
+            "overwritten": self.overwritten,
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class Stream:
+    """The probes of one condition, sent in one go (RFC 2330 *sample*).
+
+    ``records`` has a row a probe, dtype ``lab.records.RECORD``: int64 ns of CLOCK_MONOTONIC, 0 where there is none.
+    """
+
+    condition: Condition
+    records: Records
+    foreign: int
+    reply_source: str | None
+    reply_ttl: int | None
+    socket_kind: str
+    cpus: Cpus
+    started_ns: int
+    ended_ns: int
+    interrupted: bool = False
+    gave_up: bool = False
+    warnings: tuple[str, ...] = ()
+    wire: WireReport | None = None
+
+    @property
+    def _status(self) -> npt.NDArray[np.uint8]:
+        return self.records["status"]
+
+    @property
+    def rtt_ns(self) -> npt.NDArray[np.int64]:
+        """Round-trip delays rx − tx of the received probes, in ns, in the order they were sent (RFC 2681)."""
+        rtt: npt.NDArray[np.int64] = (self.records["rx_ns"] - self.records["tx_ns"])[self._status == RECEIVED]
+        return rtt
+
+    @property
+    def lost_seq(self) -> npt.NDArray[np.int64]:
+        """Sequence numbers of the probes that got no reply in time."""
+        return np.flatnonzero((self._status == LOST) | (self._status == LATE))
+
+    def _flagged(self, name: str) -> int:
+        return int(np.count_nonzero(self.records["flags"] & FLAGS[name]))
+
+    @property
+    def sent(self) -> int:
+        """Probes that the kernel took."""
+        return int(np.count_nonzero(self._status))
+
+    @property
+    def received(self) -> int:
+        """Probes whose reply came in time."""
+        return int(np.count_nonzero(self._status == RECEIVED))
+
+    @property
+    def late(self) -> int:
+        """Probes whose reply came after the timeout; they are among the lost."""
+        return int(np.count_nonzero(self._status == LATE))
+
+    @property
+    def lost(self) -> int:
+        """Probes sent that got no reply in time."""
+        return int(np.count_nonzero(self._status != RECEIVED)) - self.unsent
+
+    @property
+    def unsent(self) -> int:
+        """Probes that the kernel took no copy of (ENOBUFS)."""
+        return len(self.records) - self.sent
+
+    @property
+    def duplicate(self) -> int:
+        """Probes that got more than one reply."""
+        return self._flagged("duplicate")
+
+    @property
+    def reordered(self) -> int:
+        """Probes whose reply came after that of a later probe."""
+        return self._flagged("reordered")
+
+    @property
+    def inline_fraction(self) -> float | None:
+        """The fraction of received probes whose reply was queued already when first asked for.
+
+        What it finds for icmp holds by construction for udp and tcp inline, whose reflector is this same thread.
+        None where the first look is one that sleeps (a reflector in its own thread, waiting by blocking).
+        """
+        if self.condition.placement != "inline" and self.condition.wait == "block":
+            return None
+        inline = self.records["flags"][self._status == RECEIVED] & FLAGS["inline"]
+        return float(np.count_nonzero(inline) / self.received) if self.received else None
+
+    @property
+    def reply(self) -> dict[str, Any]:
+        """The first reply, warm-up included: source address, TTL or hop limit (None for TCP), and payload bytes."""
+        answered = np.flatnonzero(self._status >= LATE)
+        if not len(answered):
+            return {"source": None, "ttl": None, "bytes": None}
+        return {
+            "source": self.reply_source,
+            "ttl": self.reply_ttl,
+            "bytes": int(self.records["reply_bytes"][answered[0]]),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``lab rtt --json``, format 1; all times in ns."""
+        read_ns, step_ns = native.clock_cost()
+        return {
+            "format": 1,
+            "condition": asdict(self.condition),
+            "sent": self.sent,
+            "received": self.received,
+            "lost": self.lost,
+            "late": self.late,
+            "duplicate": self.duplicate,
+            "reordered": self.reordered,
+            "unsent": self.unsent,
+            "foreign": self.foreign,
+            "inline_fraction": self.inline_fraction,
+            "reply": self.reply,
+            "rtt_ns": stats.summary(self.rtt_ns),
+            "response_ns": None,
+            "stages_ns": None,
+            "clock": {"name": "CLOCK_MONOTONIC", "source": clocksource(), "read_ns": read_ns, "step_ns": step_ns},
+            "socket": self.socket_kind,
+            "cpus": asdict(self.cpus),
+            "interrupted": self.interrupted,
+            "lost_seq": self.lost_seq.tolist() if self.condition.impair else None,
+            "wire": self.wire and self.wire.to_json(),
+            "warnings": list(self.warnings),
+        }
+
+    def to_polars(self) -> polars.DataFrame:
+        """A row a probe; the columns are described at the top of ``lab.studies``."""
+        import polars as pl
+
+        return pl.concat(batches(0, self.condition, self.records))
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row a probe, as a pandas frame made without pyarrow; times that are null become NaN."""
+        import pandas
+
+        return pandas.DataFrame(self.to_numpy())
+
+    def to_numpy(self) -> dict[str, npt.NDArray[Any]]:
+        """A row a probe, an array a column; times that are null become NaN (float64)."""
+        return plain_columns(self.to_polars())
+
+    def __str__(self) -> str:
+        return stream_text(self)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
