@@ -70,10 +70,10 @@ class Condition:
 
     def __post_init__(self) -> None:
         pick_way(self.link)
-        self._check_probe()
         pick("wait mode", self.wait, WAITS)
         pick("placement", self.placement, PLACEMENTS)
         pick("arrivals", self.arrivals, ("closed",))
+        self._check_probe()
         smallest = MIN_PAYLOAD[self.probe]
         if not smallest <= self.size <= MAX_PAYLOAD:
             raise UsageError(f"a size of {self.size} bytes: {self.probe} takes {smallest} to {MAX_PAYLOAD:,}")
@@ -89,9 +89,7 @@ class Condition:
     def _check_probe(self) -> None:
         if self.link in BASELINES:
             if self.family is not None or self.probe != self.link:
-                raise UsageError(
-                    f"{self.link} is no network: it has no IP version, and no probe but {self.link} itself"
-                )
+                raise UsageError(f"{self.link} is no network: it has no IP version, and no other probe")
             if self.probe == "shm" and (self.wait, self.placement) != ("spin", "cross-cpu"):
                 raise UsageError("shm is one cache line between two CPUs: it needs --wait spin --placement cross-cpu")
             return
@@ -109,11 +107,9 @@ class Condition:
             if self.probe != "icmp":
                 raise UsageError(f"{self.probe} over {self.link}: nothing of ours replies there; use --probe icmp")
             check_unicast(self.target, self.family)
-        elif self.target is not None and (
-            self.link not in ("lo", "lo-net") or parse_target(self.target) != self.family
-        ):
+        elif self.target is not None and (self.link != "lo" or parse_target(self.target) != self.family):
             raise UsageError(
-                f"{self.target} is no IPv{self.family} address of {self.link}: leave the family out, or the target"
+                f"{self.target} is no IPv{self.family} address of {self.link}: leave the family out, or name a link"
             )
 
     @classmethod

@@ -32,8 +32,10 @@ This module knows no sockets, so that a study opens on any machine.
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -62,6 +64,7 @@ HOME = Path("studies")
 _REQUIRED = ("experiment", "seed", "runs", "skipped", "warnings", "complete")
 #: Rows that are converted at a time, so that a long run needs little memory beyond its records.
 BATCH_ROWS = 1 << 17
+_DISK_FULL_BYTES = 1 << 16
 
 
 def schema() -> dict[str, Any]:
@@ -126,6 +129,7 @@ def _write_atomically(path: Path, text: str) -> None:
 
 def _write_parquet(path: Path, tables: Iterable[pl.DataFrame]) -> None:
     """Streams the tables into one file, and renames it into place."""
+    from polars.exceptions import PolarsError
     from polars.io.plugins import register_io_source
 
     def source(
@@ -137,6 +141,10 @@ def _write_parquet(path: Path, tables: Iterable[pl.DataFrame]) -> None:
     try:
         register_io_source(source, schema=schema()).sink_parquet(part, compression="zstd")
         part.replace(path)
+    except PolarsError as error:
+        if shutil.disk_usage(part.parent).free < _DISK_FULL_BYTES:  # polars may call it something else
+            raise OSError(os.strerror(errno.ENOSPC)) from error
+        raise
     finally:
         part.unlink(missing_ok=True)
 

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from lab.world.endpoints import Endpoints as Endpoints
     from lab.world.endpoints import open_endpoints as open_endpoints
     from lab.world.link import Link as Link
-    from lab.world.place import HostWorld as HostWorld
-    from lab.world.place import JoinedWorld as JoinedWorld
     from lab.world.place import Place as Place
-    from lab.world.place import PrivateWorld as PrivateWorld
     from lab.world.place import Skipped as Skipped
-    from lab.world.place import visit as visit
+    from lab.world.present import HostWorld as HostWorld
+    from lab.world.present import JoinedWorld as JoinedWorld
+    from lab.world.private import PrivateWorld as PrivateWorld
+    from lab.world.visits import visit as visit
 
 _HOME = {
     "Endpoints": "endpoints",
-    "HostWorld": "place",
-    "JoinedWorld": "place",
+    "HostWorld": "present",
+    "JoinedWorld": "present",
     "Link": "link",
     "Place": "place",
-    "PrivateWorld": "place",
+    "PrivateWorld": "private",
     "Skipped": "place",
     "open_endpoints": "endpoints",
-    "visit": "place",
+    "visit": "visits",
 }
 __all__ = sorted(_HOME)
 

@@ -18,7 +18,7 @@ from lab.world.netlink import Addresses
 from lab.world.tunnels import Gre, Ipip, Sit, Vlan, Vxlan, Wireguard
 from lab.world.way import ETHERNET, MODULE_FIX, Made, Networks, Way
 
-__all__ = ["LINKS", "lo", "lo_net"]
+__all__ = ["LINKS", "LO_NET_IPV6", "lo", "lo_net"]
 
 
 class Lo(Way):
@@ -41,14 +41,13 @@ class LoNet(Way):
     wireable = False
 
     def make(self, networks: Networks, *, wired: bool) -> Made:
-        prefix = self.subnet(0)[6].removesuffix("0") + "/64"
         missing = {}
         try:
-            networks.near.route_to_self(prefix)
+            networks.near.route_to_self(f"{self.subnet(0)[6]}/64")
         except OSError as error:
             missing[6] = error.errno or 0
         with networks.near.inside():
-            return Made(lo_net(link_mtu("lo"), missing, self.subnet(2)[6]), [])
+            return Made(lo_net(link_mtu("lo"), missing, LO_NET_IPV6), [])
 
 
 class Own(Way):
@@ -210,6 +209,10 @@ LINKS: dict[str, Way] = {
         Wireguard(), Tun(), Tap(),
     )
 }  # fmt: skip
+
+
+#: What stands for all addresses of the prefix that lo-net routes to lo.
+LO_NET_IPV6 = LINKS["lo-net"].subnet(2)[6]
 
 
 def lo(mtu: int) -> Link:

@@ -46,7 +46,7 @@ class Way(ABC):
     name: ClassVar[str]
     crosses: ClassVar[str]
     needs: ClassVar[str] = "nothing more"
-    fix: ClassVar[str] = "Raise user.max_net_namespaces, or run as root"
+    fix: ClassVar[str] = "Report it: every kernel that has network namespaces has this"
     wireable: ClassVar[bool] = True
     wired: ClassVar[bool] = False
 

@@ -6,14 +6,27 @@ import pytest
 
 import lab
 from lab.checks import MAX_COUNT
-from lab.conditions import LINKS, MAX_PAYLOAD, MIN_PAYLOAD, PROBES, parse_target
+from lab.conditions import BASELINES, LINKS, MAX_PAYLOAD, MIN_PAYLOAD, PROBES, WAYS, parse_target
 from lab.experiment import Experiment
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"link": "eth0"}, "unknown link 'eth0': choose from lo, veth"),
+        ({"link": "eth0"}, "unknown link 'eth0': choose from lo, lo-net, own, veth"),
+        ({"link": "nic:"}, "which network card? Give its name, as in nic:eth0"),
+        ({"link": "nic:eth0"}, "give its address with --target"),
+        ({"link": "nic:eth0", "target": "nowhere"}, "'nowhere' is no address"),
+        ({"link": "nic:eth0", "target": "2001:db8::1"}, "is an IPv6 address: give -6"),
+        ({"link": "nic:eth0", "target": "224.0.0.1"}, "is no single machine's address"),
+        ({"link": "nic:eth0", "target": "255.255.255.255"}, "is no single machine's address"),
+        ({"link": "nic:eth0", "target": "ff02::1", "family": 6}, "is no single machine's address"),
+        ({"link": "nic:eth0", "target": "192.0.2.1", "probe": "udp"}, "use --probe icmp"),
+        ({"link": "pipe"}, "pipe is no network: it has no IP version, and no other probe"),
+        ({"link": "pipe", "family": None}, "and no other probe"),
+        ({"link": "lo", "family": None}, "unknown family None"),
+        ({"link": "lo", "probe": "pipe"}, "unknown probe 'pipe': choose from icmp, udp, tcp"),
+        ({"link": "shm", "probe": "shm", "family": None}, "it needs --wait spin --placement cross-cpu"),
         ({"probe": "sctp"}, "unknown probe 'sctp': choose from icmp, udp, tcp"),
         ({"family": 5}, "unknown family 5: choose from 4, 6"),
         ({"wait": "epoll"}, "unknown wait mode 'epoll': choose from block, spin"),
@@ -61,7 +74,8 @@ def test_other_targets_are_refused(text):
         ({"rounds": 0}, "a number of rounds of 0"),
         ({"warmup": -1}, "a warm-up of -1: give 0 to"),
         ({"seed": -1}, "a seed of -1"),
-        ({"links": ()}, "no link to measure: choose from lo, veth"),
+        ({"links": ()}, "no link to measure: choose from lo, lo-net"),
+        ({"links": ("nic:eth0",)}, "give its address with --target"),
         ({"links": ("lo", "wlan")}, "unknown link 'wlan'"),
         ({"families": (4, 5)}, "unknown family 5"),
         ({"probes": ("udp", "x")}, "unknown probe 'x'"),
@@ -76,13 +90,27 @@ def test_experiments_refused(options, said):
 
 def test_expansion_is_the_product_without_repeats():
     conditions = Experiment(links=("lo", "veth", "lo"), families=(4, 6, 4)).conditions()
-    assert len(conditions) == len(set(conditions)) == len(LINKS) * 2 * len(PROBES)
+    assert len(conditions) == len(set(conditions)) == 2 * 2 * len(PROBES)
+    everything = Experiment().conditions()
+    assert len(everything) == len(set(everything)) == len(LINKS) * 2 * len(PROBES) + len(BASELINES)
+    assert {c.link for c in everything} == set(WAYS)
+
+
+def test_a_network_card_is_asked_by_icmp_in_its_targets_family_only():
+    links = ("lo", "nic:eth0")
+    for target, family in (("192.0.2.1", 4), ("2001:db8::1", 6)):
+        conditions = Experiment(links=links, target=target).conditions()
+        assert [(c.link, c.family, c.probe, c.target) for c in conditions if c.link != "lo"] == [
+            ("nic:eth0", family, "icmp", target)
+        ]
+        assert len(conditions) == 2 * len(PROBES) + 1
 
 
 def test_icmp_stays_inline_and_says_so():
     experiment = Experiment(placement="cross-cpu")
     placements = {c.probe: c.placement for c in experiment.conditions()}
-    assert placements == {"icmp": "inline", "udp": "cross-cpu", "tcp": "cross-cpu"}
+    assert placements.pop("icmp") == "inline"
+    assert set(placements.values()) == {"cross-cpu"}
     assert "not cross-cpu" in experiment.notes()[0]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import lab
 
-MEASURE = ("compare", "--rounds", "1", "--count", "20", "--json")
+MEASURE = ("compare", "--links", "lo,veth", "--rounds", "1", "--count", "20", "--json")
 
 
 def error_line(done):
@@ -26,7 +26,7 @@ def error_line(done):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["rtt", "wlan0"], "unknown target 'wlan0': give a link (lo, veth) or a loopback address"),
+        (["rtt", "wlan0"], "unknown target 'wlan0': give a link (lo, lo-net, own, veth, "),
         (["rtt", "192.0.2.1"], "192.0.2.1 is no loopback address"),
         (["rtt", "lo", "--probe", "sctp"], "choose from icmp, udp, tcp"),
         (["rtt", "lo", "-4", "-6"], "-4 and -6 together: give one"),
@@ -41,7 +41,7 @@ def error_line(done):
         (["rtt", "lo", "--nope"], "see lab rtt --help"),
         (["rtt"], "see lab rtt --help"),
         (["frobnicate"], "see lab --help"),
-        (["compare", "--links", "lo,wlan0"], "unknown link 'wlan0': choose from lo, veth"),
+        (["compare", "--links", "lo,wlan0"], "unknown link 'wlan0': choose from lo, lo-net, own, veth, "),
         (["compare", "--links", ""], "no link to measure"),
         (["compare", "--families", "4,five"], "unknown family '4,five': choose from 4, 6"),
         (["compare", "--families", "5"], "unknown family 5: choose from 4, 6"),
@@ -219,11 +219,11 @@ def test_lo_down(run):
 def test_one_cpu(run):
     done = run(*MEASURE, "--world", "host", "--links", "lo", faults=("one-cpu",))
     assert done.returncode == 0, done.stderr
-    for arguments in (["rtt", "lo", "--probe", "udp"], ["compare", "--links", "lo"]):
+    for arguments in (["rtt", "lo", "--probe", "udp"], ["compare", "--links", "lo", "--probes", "udp"]):
         done = run(*arguments, "--placement", "cross-cpu", "--world", "host", faults=("one-cpu",))
         assert done.returncode == 1
-        line = error_line(done)
-        assert "cross-cpu needs two CPUs, and this process may use CPU 0 only" in line
+        line = done.stderr.strip().splitlines()[-1]
+        assert "the near end and the far end need a CPU each, and this process may use 1" in line
         assert "taskset" in line
 
 

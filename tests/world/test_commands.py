@@ -14,7 +14,21 @@ ROWS = [(probe, family, link) for probe in ("icmp", "udp", "tcp") for family in 
 @pytest.mark.parametrize("rights", ["as we are", "unprivileged"])
 def test_compare_prints_a_row_for_each_condition(run, world, rights):
     faults = ("no-rights",) if rights == "unprivileged" else ()
-    done = run("compare", "--rounds", "5", "--count", "200", "--seed", "3", "-o", "study", "--json", faults=faults)
+    done = run(
+        "compare",
+        "--links",
+        "lo,veth",
+        "--rounds",
+        "5",
+        "--count",
+        "200",
+        "--seed",
+        "3",
+        "-o",
+        "study",
+        "--json",
+        faults=faults,
+    )
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert [(row["probe"], row["family"], row["link"]) for row in document["rows"]] == ROWS
@@ -53,7 +67,7 @@ def test_a_study_is_shown_and_drawn_again(run, world, tmp_path):
 def test_the_same_seed_gives_the_same_order(run, world, tmp_path):
     orders = []
     for name in ("a", "b"):
-        run("compare", "--rounds", "3", "--count", "20", "--seed", "11", "-o", name)
+        run("compare", "--links", "lo,veth", "--rounds", "3", "--count", "20", "--seed", "11", "-o", name)
         runs = json.loads((tmp_path / name / "study.json").read_text())["runs"]
         orders.append([(r["round"], r["link"], r["family"], r["probe"]) for r in runs])
     assert orders[0] == orders[1]
@@ -81,7 +95,7 @@ def test_rtt_prints_one_document(run, world, family, probe):
 def test_rtt_in_the_terminal(run, world):
     done = run("rtt", "veth", "--probe", "udp", "-6", "--wait", "spin", "--placement", "inline", "--count", "500")
     lines = done.stdout.splitlines()
-    assert lines[0] == "veth IPv6 udp → 2001:2:0:1::2, 56 bytes, spin, inline, ttl 64"
+    assert lines[0] == "veth IPv6 udp → 2001:2:0:3::2, 56 bytes, spin, inline, ttl 64"
     assert lines[1].startswith("500 sent, 500 received, 0 lost")
     assert max(map(len, lines)) <= 80
     bars = [line for line in lines if "│" in line]

@@ -180,7 +180,7 @@ def test_a_reflector_that_dies_in_a_comparison_keeps_the_finished_runs(tmp_path,
 
 def test_a_reply_that_nobody_waited_for_is_not_given_to_the_next(world):
     """A request that was interrupted leaves its reply in the channel; the next request gets its own all the same."""
-    world._channel.send(b'{"op": "socket", "number": -1, "end": "near", "family": 2, "type": 2, "proto": 0}')
+    world._client._channel.send(b'{"op": "socket", "number": -1, "end": "near", "family": 2, "type": 2, "proto": 0}')
     with world.socket(socket.AF_INET6, socket.SOCK_STREAM) as made:
         assert (made.family, made.type) == (socket.AF_INET6, socket.SOCK_STREAM)
 
@@ -235,9 +235,9 @@ def test_a_helper_that_is_killed_is_an_error_and_not_a_hang():
 
 
 def test_unknown_ends_and_links_are_refused(world):
-    with pytest.raises(lab.UsageError, match="choose from near, far"):
-        world.socket(socket.AF_INET, socket.SOCK_DGRAM, end="middle")
-    with pytest.raises(lab.UsageError, match="choose from lo, veth"):
+    with pytest.raises(lab.UsageError, match="choose from near, far, middle"):
+        world.socket(socket.AF_INET, socket.SOCK_DGRAM, end="nowhere")
+    with pytest.raises(lab.UsageError, match="choose from lo, lo-net"):
         lab.World(["wlan0"])
 
 

@@ -1,0 +1,171 @@
+"""A private world: network namespaces of our own, with the links that were asked for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Self
+
+from lab import native
+from lab.checks import pick
+from lab.conditions import BASELINES, pick_way
+from lab.errors import Unavailable
+from lab.impairments import Impairment, parse_impairment
+from lab.wire import Wire
+from lab.world.client import Client, Refused
+from lab.world.link import Link
+from lab.world.links import LINKS
+from lab.world.place import ENDS, NAMESPACES_FIX, Skipped, add_existing, greet, open_socket
+
+__all__ = ["PrivateWorld"]
+
+
+class PrivateWorld:
+    """Private network namespaces with links in them, held by a helper process. Needs no privilege.
+
+    links: their names; one that cannot be made is listed in ``skipped`` and left out of ``links``. impair: what worsens
+    every link, such as "delay=5ms,loss=1%". ``wires`` has the wire of each link that one joins.
+    Raises Unavailable if no namespace can be made, UsageError for an unknown link. A context manager.
+    """
+
+    kind = "new"
+
+    def __init__(self, links: Iterable[str] = ("lo",), *, impair: str | Impairment | None = None) -> None:
+        names = list(dict.fromkeys(links))
+        for name in names:
+            pick_way(name)
+        self.impair = parse_impairment(impair) if isinstance(impair, str) else impair
+        self.links: dict[str, Link] = {}
+        self.wires: dict[str, Wire] = {}
+        self.skipped: list[Skipped] = []
+        self._client = Client()
+        try:
+            self.rights = greet(self._client)
+            for name in names:
+                self._add(name)
+        except BaseException:
+            self.close()
+            raise
+
+    def _add(self, name: str) -> None:
+        if name in BASELINES and self.impair:
+            reason = f"{name} has no packets that could be impaired"
+            self.skipped.append(Skipped(link=name, reason=reason, errno=None, fix="Measure it without --impair"))
+        elif name not in LINKS:
+            add_existing(self, name)
+        else:
+            try:
+                self._make(name)
+            except Refused as error:
+                self.skipped.append(_not_made(name, error, self.impair))
+
+    def _make(self, name: str) -> None:
+        link = Link.from_json(self._client.ask("link", name=name, impair=self.impair and asdict(self.impair)))
+        self.links[name] = link
+        if link.wire is not None:
+            self.wires[name] = self._join(name, link.wire, self.impair if link.impaired == "wire" else None)
+
+    def _join(self, name: str, header_bytes: int, impair: Impairment | None) -> Wire:
+        """Starts the wire between the two ports of a link."""
+        descriptors = [self._client.ask_descriptor("port", name=name) for _side in ("near", "far")]
+        sockets = [stat.S_ISSOCK(os.fstat(descriptor).st_mode) for descriptor in descriptors]
+        near, far = (
+            socket.socket(fileno=descriptor) if is_socket else os.fdopen(descriptor, "r+b", buffering=0)
+            for descriptor, is_socket in zip(descriptors, sockets, strict=True)
+        )
+        each = _of_a_direction(impair or Impairment())
+        return Wire(near, far, (each, each), seed=impair.seed if impair else 0, header_bytes=header_bytes)
+
+    @property
+    def pid(self) -> int:
+        """The helper's process: ``nsenter --target PID --net`` enters the near namespace."""
+        return self._client.pid
+
+    def socket(self, family: int, type: int, proto: int = 0, *, end: str = "near") -> socket.socket:  # noqa: A002
+        """A socket of the namespace at `end` ("near", "far" or "middle"). Raises Unavailable."""
+        pick("end", end, ENDS)
+        return open_socket(self._client, end, family, type, proto)
+
+    def popen(self, command: Sequence[str], *, end: str = "near", **options: Any) -> subprocess.Popen[Any]:
+        """Starts a program in the namespace at `end` ("near", "far" or "middle"), as your user.
+
+        options: those of ``subprocess.Popen``, whose object it returns. A program that can't be executed exits with 127
+        or 126, as in a shell. It lives on when the world is closed: end it first. Raises Unavailable.
+        """
+        pick("end", end, ENDS)
+        try:
+            net = self._client.ask_descriptor("namespace", end=end)
+        except Refused as error:
+            raise Unavailable(f"enter {end}: {error.filename}", errno=error.errno, fix="See lab doctor") from None
+        descriptors = [net]
+        try:
+            if self.rights != "root":
+                descriptors.append(self._client.ask_descriptor("users"))
+            user = descriptors[1] if len(descriptors) > 1 else -1
+            launcher = [sys.executable, "-P", "-m", "lab.world.enter", str(user), str(net)]
+            passed = (*options.pop("pass_fds", ()), *descriptors)
+            return subprocess.Popen([*launcher, *map(os.fspath, command)], pass_fds=passed, **options)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def describe(self) -> dict[str, Any]:
+        """Sysctls, and the offloads of every device, for a study's metadata."""
+        devices: dict[str, list[str]] = {}
+        for link in self.links.values():
+            for end, device in link.devices.items():
+                devices.setdefault(end, []).append(device)
+        devices.pop("host", None)
+        found: dict[str, Any] = self._client.ask("describe", devices=devices)
+        return found
+
+    def close(self) -> None:
+        """Ends the helper, and with it the namespaces, as soon as no socket of theirs is open."""
+        for wire in self.wires.values():
+            wire.close()
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _of_a_direction(impair: Impairment) -> native.Impairment:
+    """An impairment in the terms of the wire's loop."""
+    to_bad, to_good, bad, good = impair.burst or (0.0, 0.0, 0.0, impair.loss)
+    return native.Impairment(
+        delay_ns=impair.delay_ns,
+        ipdv_ns=impair.ipdv_ns,
+        distribution=impair.dist,
+        cut=impair.cut or "clip",
+        loss=good,
+        loss_bad=bad,
+        to_bad=to_bad,
+        to_good=to_good,
+        duplicate=impair.duplicate,
+        reorder=impair.reorder,
+        corrupt=impair.corrupt,
+        rate_bps=impair.rate_bps,
+        limit=impair.limit,
+    )
+
+
+def _not_made(name: str, error: Refused, impair: Impairment | None) -> Skipped:
+    """Why a link is not there; where it was to be impaired, that may be all there is to it."""
+    way = LINKS[name]
+    fix = NAMESPACES_FIX if error.errno in (errno.ENOSPC, errno.EPERM) else way.fix
+    if impair and not (way.wireable and impair.by != "netem"):
+        fix = "Load netem (modprobe sch_netem), where the kernel has it; or impair veth, which the wire can do"
+    reason = Unavailable(f"cannot make the link: {error.filename}", errno=error.errno, fix=fix).reason
+    return Skipped(link=name, reason=reason, errno=error.errno, fix=fix)
