@@ -21,6 +21,7 @@ import typer
 from lab.checks import pick
 from lab.conditions import FAMILIES, PROBES, WAYS, Condition
 from lab.errors import LabError, UsageError
+from lab.figures import KINDS
 
 if TYPE_CHECKING:
     from lab.summaries import Summary
@@ -250,19 +251,24 @@ def show(study: StudyPath = None, as_json: Json = False) -> None:
 @_command("lab plot --kind ccdf -o tails.png")
 def plot(
     study: StudyPath = None,
-    kind: Annotated[str, typer.Option("--kind", metavar="ecdf|ccdf", help="which figure")] = "ecdf",
+    kind: Annotated[str, typer.Option("--kind", metavar="KIND", help=f"one of {', '.join(KINDS)}")] = "ecdf",
+    highlight: Annotated[
+        str | None,
+        typer.Option("--highlight", metavar="LINK", help="in ecdf and ccdf of many links: in colour, beside lo"),
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="default: KIND.png")] = None,
     as_json: Json = False,
 ) -> None:
     """Draw a study as a figure.
 
-    ecdf: which fraction of the round trips took no longer than x. ccdf: which took longer, to show the tail.
+    overview: p50 and p99 of every link. ridge: the distributions of all links under one another. ecdf: which fraction
+    of the round trips took no longer than x. ccdf: which took longer, to show the tail.
     """
-    from lab.figures import KINDS, save
+    from lab.figures import save
     from lab.studies import Study
 
     pick("figure", kind, KINDS)
-    path = save(Study.load(study).plot(kind), output or Path(f"{kind}.png"))
+    path = save(Study.load(study).plot(kind, highlight=highlight), output or Path(f"{kind}.png"))
     if as_json:
         _print_json({"format": 1, "figure": str(path)})
     else:

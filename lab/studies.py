@@ -327,18 +327,23 @@ class Study:
 
         return summarise(self)
 
-    def plot(self, kind: str = "ecdf") -> Figure:
-        """A matplotlib figure: ``ecdf`` or ``ccdf``."""
+    def plot(self, kind: str = "ecdf", *, highlight: str | None = None) -> Figure:
+        """A matplotlib figure. Raises UsageError for an unknown kind or link, StudyError if nothing came back.
+
+        ``overview``: p50 and p99 of every link with their intervals, a row a link. ``ridge``: the distributions of all
+        links under one another. ``ecdf``, ``ccdf``: what fraction took no longer, or longer, than x; with more than
+        three links, lo and ``highlight`` (default: veth, or else the slowest) are in colour and the rest is grey.
+        """
         from lab.figures import draw
 
-        return draw(self, kind)
+        return draw(self, kind, highlight)
 
     def save_figures(self) -> list[Path]:
         """Draws every figure into the study's folder, as PNG. Returns their paths."""
-        from lab.figures import KINDS, save
+        from lab.figures import draw_all, save
 
         (self.path / "figures").mkdir(exist_ok=True)
-        return [save(self.plot(kind), self.path / "figures" / f"{kind}.png") for kind in KINDS]
+        return [save(figure, self.path / "figures" / f"{kind}.png") for kind, figure in draw_all(self).items()]
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "partial"

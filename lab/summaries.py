@@ -149,10 +149,14 @@ def _interval(pair: Sequence[float] | None, *, sign: bool = False) -> str:
     return "–" if pair is None else "…".join(micros(ns, sign=sign) for ns in pair)
 
 
-def summarise(study: Study) -> Summary:
-    """The table of a study's finished runs. Raises StudyError if the study is damaged."""
+def summarise(study: Study, rtts: Mapping[int, np.ndarray[Any, Any]] | None = None) -> Summary:
+    """The table of a study's finished runs. rtts: what `study.rtts()` gave, if it was read already.
+
+    Raises StudyError if the study is damaged.
+    """
     runs = study.runs
-    rtts = study.rtts() if runs else {}
+    if rtts is None:
+        rtts = study.rtts() if runs else {}
     per_condition: dict[tuple[Any, ...], list[Row]] = {}
     for run in runs:
         per_condition.setdefault(tuple(run[name] for name in Condition.factors()), []).append(run)

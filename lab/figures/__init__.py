@@ -1,4 +1,4 @@
-"""Figures: a file a kind; each takes a Study and returns a matplotlib Figure. Nothing here shows a window."""
+"""Figures: a file a kind; each takes a Study's samples and returns a matplotlib Figure. Nothing here shows a window."""
 
 from __future__ import annotations
 
@@ -11,21 +11,49 @@ from lab.errors import StudyError, UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from lab.figures.samples import Samples
     from lab.studies import Study
 
-__all__ = ["KINDS", "draw", "save"]
+__all__ = ["KINDS", "draw", "draw_all", "save"]
 
-KINDS = ("ecdf", "ccdf")
+KINDS = ("overview", "ecdf", "ccdf", "ridge")
 
 
-def draw(study: Study, kind: str) -> Figure:
-    """The figure of that kind. Raises UsageError for an unknown kind, StudyError for a study without runs."""
+def draw(study: Study, kind: str, highlight: str | None = None) -> Figure:
+    """The figure of that kind. highlight: the link that ecdf and ccdf colour beside lo where links are many.
+
+    Raises UsageError for an unknown kind or link, StudyError for a study of which nothing came back.
+    """
     pick("figure", kind, KINDS)
+    if highlight is not None and kind not in ("ecdf", "ccdf"):
+        raise UsageError(f"{kind} shows each link in a row of its own: highlight is for ecdf and ccdf")
+    from lab.figures.samples import read
+
+    return _draw(read(study), kind, highlight)
+
+
+def draw_all(study: Study) -> dict[str, Figure]:
+    """Every kind of figure; the study is read once."""
+    from lab.figures.samples import read
+
+    samples = read(study)
+    return {kind: _draw(samples, kind, None) for kind in KINDS}
+
+
+def _draw(samples: Samples, kind: str, highlight: str | None) -> Figure:
+    if kind == "overview":
+        from lab.figures.overview import overview
+
+        return overview(samples)
+    if kind == "ridge":
+        from lab.figures.ridge import ridge
+
+        return ridge(samples)
     if kind == "ecdf":
-        from lab.figures.ecdf import ecdf as figure
+        from lab.figures.ecdf import ecdf as distribution
     else:
-        from lab.figures.ccdf import ccdf as figure
-    return figure(study)
+        from lab.figures.ccdf import ccdf as distribution
+    return distribution(samples, highlight)
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from lab.studies import Study
+    from lab.figures.samples import Samples
 
 __all__ = ["ccdf"]
 
 
-def ccdf(study: Study) -> Figure:
+def ccdf(samples: Samples, highlight: str | None = None) -> Figure:
     """A panel for each probe kind and family, a line a link. The slowest probe ends the line: nothing lies beyond."""
-    return distribution_grid(study, _curve, ylabel="fraction > x", upto=1, finish=_finish)
+    return distribution_grid(samples, highlight, _curve, ylabel="fraction > x", end=_last_drawn, finish=_finish)
 
 
 def _curve(delays: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -28,6 +28,11 @@ def _curve(delays: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarr
     return x[:-1], 1 - y[:-1]
 
 
+def _last_drawn(delays: np.ndarray[Any, Any]) -> float:
+    return float(np.sort(delays)[-2:][0])
+
+
 def _finish(axes: Axes) -> None:
     axes.set_yscale("log")
     axes.set_ylim(top=1)
+    axes.yaxis.minorticks_off()

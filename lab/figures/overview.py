@@ -1,0 +1,150 @@
+"""Overview: p50 and p99 of every link, a row a link and a panel a probe kind (a dot plot, Cleveland 1985)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lab.conditions import BASELINES
+from lab.figures.captions import caption, measured, modes
+from lab.figures.rows import NO_NETWORK, WIDTHS, families, key, label_rows, legend, probes_of, shift, title, x_label
+from lab.figures.style import context, log_microseconds, mark_of
+from lab.summaries import Row
+from lab.units import micros
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from lab.figures.samples import Samples
+
+__all__ = ["overview"]
+
+#: A baseline left of this fraction of the fastest link is told by an arrow and its number: it would squeeze the rest.
+_NEAR = 1 / 4
+_FLOOR = mark_of("", None).color
+_DOTS: Any = (0, (1, 2))
+
+
+def overview(samples: Samples) -> Figure:
+    """Filled: p50, open: p99, with their intervals. A dotted line falls from each baseline's p50 through all links."""
+    links, baselines, by = samples.sorted_ways()
+    ways = baselines + links
+    probes = probes_of(samples)
+    received = [row for row in samples.summary.rows if row["p50_ns"] is not None]
+    floors = [row for row in received if row["link"] in BASELINES]
+    fastest = min((row["p50_ns"] for row in received if row not in floors), default=0)
+    shown = [row for row in received if row["p50_ns"] >= fastest * _NEAR]
+    with context():
+        from lab.figures.shown import ShownFigure
+
+        columns = max(len(probes), 1)
+        figure = ShownFigure(figsize=(WIDTHS[columns], 0.27 * len(ways) + 1.6), layout="constrained")
+        panels = figure.subplots(1, columns, sharex=True, sharey=True, squeeze=False)[0]
+        for axes, probe in zip(panels, probes or BASELINES, strict=False):
+            title(axes, samples, *((probe, [probe]) if probes else (NO_NETWORK, BASELINES)))
+            log_microseconds(axes, *_limits(shown))
+            axes.set_ylim(len(ways) - 0.4, -0.6)
+            axes.grid(visible=False, axis="y")
+            axes.tick_params(axis="y", length=0)
+            for y in range(0, len(ways), 2):
+                axes.axhspan(y - 0.5, y + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
+            if links:
+                _floors(axes, [row for row in floors if row in shown], ways)
+            for row in floors:
+                if row not in shown:
+                    text = f"◂ p50 {micros(row['p50_ns'])}, p99 {micros(row['p99_ns'])}"
+                    _note(axes, ways.index(row["link"]), text)
+            _absences(axes, samples, probe, ways, links)
+            for family in (*families(samples), None):
+                rows = [row for row in shown if row["family"] == family and row["probe"] in (probe, row["link"])]
+                _marks(axes, rows, [ways.index(row["link"]) + shift(samples, family) for row in rows])
+            x_label(axes)
+        label_rows(panels[0], ways)
+        legend(figure, _keys(samples, baselines))
+        caption(
+            figure,
+            samples,
+            f"Links sorted by p50 ({by})" if links else "",
+            f"Medians over rounds; {measured(samples)}",
+            f"No network: {modes(samples, BASELINES)}" if links and baselines else "",
+        )
+    return figure
+
+
+def _limits(shown: list[Row]) -> tuple[float, float]:
+    """The x axis in µs: all marks and intervals."""
+    ends = [end for row in shown for name in ("p50", "p99") for end in (row[f"{name}_ci_ns"] or [row[f"{name}_ns"]])]
+    return min(ends) / 1000 / 1.15, max(ends) / 1000 * 1.15
+
+
+def _marks(axes: Axes, rows: list[Row], heights: list[float]) -> None:
+    """p50 and p99 of one family, their intervals, and a hairline from one to the other."""
+    if not rows:
+        return
+    marks = [mark_of(row["link"], row["family"]) for row in rows]
+    colors = [mark.color for mark in marks]
+    name = f"IPv{rows[0]['family']}" if rows[0]["family"] else NO_NETWORK
+    p50, p99 = ([row[f"{quantile}_ns"] / 1000 for row in rows] for quantile in ("p50", "p99"))
+    axes.hlines(heights, p50, p99, colors=colors, linewidth=0.6)
+    for quantile, x, width in (("p50", p50, 3.6), ("p99", p99, 1.6)):
+        known = [i for i, row in enumerate(rows) if row[f"{quantile}_ci_ns"] is not None]
+        low, high = ([rows[i][f"{quantile}_ci_ns"][end] / 1000 for i in known] for end in (0, 1))
+        axes.hlines(
+            [heights[i] for i in known],
+            low,
+            high,
+            colors=[colors[i] for i in known],
+            linewidth=width,
+            alpha=0.5,
+            label=f"_{name} {quantile} interval",
+        )
+        axes.scatter(
+            x,
+            heights,
+            s=13,
+            marker=marks[0].marker,
+            facecolors=colors if quantile == "p50" else "white",
+            edgecolors=colors,
+            linewidths=0.9,
+            zorder=3,
+            label=f"_{name} {quantile}",
+        )
+
+
+def _floors(axes: Axes, rows: list[Row], ways: list[str]) -> None:
+    """A dotted line from each baseline's p50 down through all links."""
+    x, top = [row["p50_ns"] / 1000 for row in rows], [ways.index(row["link"]) for row in rows]
+    axes.vlines(x, top, len(ways) - 0.4, colors=_FLOOR, linestyles=_DOTS, linewidth=0.9, label="_floor")
+
+
+def _absences(axes: Axes, samples: Samples, probe: str, ways: list[str], links: list[str]) -> None:
+    """Says in the row why there is no mark."""
+    for link in links:
+        rows = [row for row in samples.summary.rows if row["link"] == link and row["probe"] == probe]
+        if not rows:
+            _note(axes, ways.index(link), "not measured")
+        for row in rows:
+            if row["p50_ns"] is None:
+                _note(axes, ways.index(link) + shift(samples, row["family"]), f"IPv{row['family']}: no reply")
+
+
+def _note(axes: Axes, y: float, text: str) -> None:
+    transform = axes.get_yaxis_transform()
+    axes.text(0.015, y, text, transform=transform, fontsize=8, color=_FLOOR, va="center_baseline")
+
+
+def _keys(samples: Samples, baselines: list[str]) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    found = families(samples)
+    keys = [
+        key(family, f"IPv{family} {quantile}", filled=quantile == "p50")
+        for family in found
+        for quantile in ("p50", "p99")
+    ]
+    if baselines:
+        keys.append(key(None, NO_NETWORK))
+        if found:
+            keys.append(Line2D([], [], color=_FLOOR, linestyle=_DOTS, linewidth=0.9, label="its p50"))
+    keys.append(Line2D([], [], color="#0072B2", alpha=0.5, linewidth=3.6, label="95 % interval"))
+    return keys

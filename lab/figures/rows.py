@@ -1,0 +1,75 @@
+"""What overview and ridge share: a row a link, sorted, and a panel a probe kind."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lab.conditions import BASELINES, FAMILIES, PROBES
+from lab.figures.captions import modes
+from lab.figures.style import mark_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from lab.figures.samples import Samples
+
+__all__ = ["NO_NETWORK", "WIDTHS", "families", "key", "label_rows", "legend", "probes_of", "shift", "title", "x_label"]
+
+#: Inches, by the number of panels beside each other: a page's 830 pixels show the smallest text ten of them high.
+WIDTHS = {1: 6.2, 2: 7.8, 3: 9.0}
+#: What baselines are called together.
+NO_NETWORK = "no network"
+#: Points of what is said within and beside the panels.
+_SIZE = 8.5
+
+
+def probes_of(samples: Samples) -> list[str]:
+    """The probe kinds that have a panel each; a study of baselines has none."""
+    return [probe for probe in PROBES if any(row["probe"] == probe for row in samples.summary.rows)]
+
+
+def title(axes: Axes, samples: Samples, name: str, probes: Collection[str]) -> None:
+    """A panel's name, and how the ends waited: that decides as much as the link does."""
+    axes.set_title(f"{name}: {modes(samples, probes)}", loc="left", fontsize=10)
+
+
+def x_label(axes: Axes) -> None:
+    """What the x axis is, in the size of the rest."""
+    axes.set_xlabel("round-trip delay (µs)", fontsize=9)
+    axes.tick_params(axis="x", labelsize=_SIZE)
+
+
+def shift(samples: Samples, family: int | None) -> float:
+    """How far the marks of a family stand below the middle of their row: in it, if there is one family only."""
+    families = {row["family"] for row in samples.summary.rows if row["family"] is not None}
+    return mark_of("", family).shift if len(families) > 1 else 0.0
+
+
+def label_rows(axes: Axes, ways: Sequence[str]) -> None:
+    """Names the rows from top to bottom: lo in bold, what is no network in grey."""
+    axes.set_yticks(range(len(ways)), ways, fontsize=_SIZE + 0.5)
+    axes.tick_params(axis="y", length=0)
+    for text, way in zip(axes.get_yticklabels(), ways, strict=True):
+        text.set_fontweight("bold" if way == "lo" else "normal")
+        text.set_color("#6e6e6e" if way in BASELINES else "#000000")
+
+
+def key(family: int | None, text: str, *, filled: bool = True) -> Any:
+    """A mark for the legend."""
+    from matplotlib.lines import Line2D
+
+    mark = mark_of("", family)
+    face = mark.color if filled else "white"
+    return Line2D([], [], linestyle="", marker=mark.marker, color=mark.color, mfc=face, markersize=4.5, label=text)
+
+
+def legend(figure: Figure, handles: Sequence[Any]) -> None:
+    """One legend above all panels."""
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=_SIZE, handletextpad=0.3)
+
+
+def families(samples: Samples) -> list[int]:
+    """The IP versions that were measured."""
+    return [family for family in FAMILIES if any(row["family"] == family for row in samples.summary.rows)]
