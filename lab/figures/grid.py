@@ -52,8 +52,8 @@ def distribution_grid(
     with context():
         from lab.figures.shown import ShownFigure
 
-        size = (3.9 * len(rows[0]) + 0.6, 2.5 * len(rows) + 1.1)
-        figure = ShownFigure(figsize=(max(size[0], 6), size[1]), layout="constrained")
+        size = (8.4 if len(rows[0]) > 1 else 7.5, 2.5 * len(rows) + 1.1)
+        figure = ShownFigure(figsize=size, layout="constrained")
         grid = figure.subplots(len(rows), len(rows[0]), sharex="row", sharey=True, squeeze=False)
         for axes_row, row in zip(grid, rows, strict=True):
             lines = [samples.pooled[cell] for cells in row.values() for cell in cells]

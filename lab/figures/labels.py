@@ -17,14 +17,14 @@ __all__ = ["label_lines"]
 #: Where on a line to try, as a fraction of the panel's height, in this order.
 _HEIGHTS = (0.5, 0.62, 0.38, 0.74, 0.26, 0.86, 0.14)
 #: Pixels between a name and any line.
-_GAP = 3.0
-_SIZE = 8
+_GAP = 2.5
+_SIZE = 7.5
 
 Box = tuple[float, float, float, float]
 
 
 def label_lines(figure: Figure, panels: Iterable[Axes], names: Collection[str]) -> None:
-    """Writes the name of each line labelled with one of `names` to its right or left, if it touches no other there.
+    """Writes the name of each line labelled with one of `names` to its right, if it touches no other there.
 
     The lines must be monotonic. A line without room stays without a name. The figure is laid out for good, so this
     comes last.
@@ -60,14 +60,14 @@ def _place(
         own = _span(curve, y0, y1)
         if own is None or y0 < curve[1, 0] or y1 > curve[1, -1]:
             continue
-        for x0, align in ((own[1] + _GAP, "left"), (own[0] - _GAP - size.width, "right")):
-            box = (x0, y0, x0 + size.width, y1)
-            if axes.bbox.x0 <= x0 and box[2] <= axes.bbox.x1 and not _touches(box, others, taken):
-                taken.append(box)
-                text.set_transform(axes.transData)
-                at = axes.transData.inverted().transform((x0 if align == "left" else box[2], middle))
-                text.set(position=at, horizontalalignment=align)
-                return
+        x0 = own[1] + _GAP
+        box = (x0, y0, x0 + size.width, y1)
+        if box[2] <= axes.bbox.x1 and not _touches(box, others, taken):
+            taken.append(box)
+            text.set_transform(axes.transData)
+            x, y = axes.transData.inverted().transform((x0, middle))
+            text.set_position((x, y))
+            return
     text.remove()
 
 

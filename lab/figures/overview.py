@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from lab.conditions import BASELINES
+from lab.figures import layout
 from lab.figures.captions import caption, measured, modes
-from lab.figures.rows import NO_NETWORK, WIDTHS, families, key, label_rows, legend, probes_of, shift, title, x_label
 from lab.figures.style import context, log_microseconds, mark_of
+from lab.stats import MIN_ROUNDS_INTERVAL
 from lab.summaries import Row
 from lab.units import micros
 
@@ -27,9 +28,9 @@ _DOTS: Any = (0, (1, 2))
 
 def overview(samples: Samples) -> Figure:
     """Filled: p50, open: p99, with their intervals. A dotted line falls from each baseline's p50 through all links."""
-    links, baselines, by = samples.sorted_ways()
+    links, baselines, _ = samples.sorted_ways()
     ways = baselines + links
-    probes = probes_of(samples)
+    probes = layout.probes_of(samples)
     received = [row for row in samples.summary.rows if row["p50_ns"] is not None]
     floors = [row for row in received if row["link"] in BASELINES]
     fastest = min((row["p50_ns"] for row in received if row not in floors), default=0)
@@ -38,34 +39,36 @@ def overview(samples: Samples) -> Figure:
         from lab.figures.shown import ShownFigure
 
         columns = max(len(probes), 1)
-        figure = ShownFigure(figsize=(WIDTHS[columns], 0.27 * len(ways) + 1.6), layout="constrained")
+        figure = ShownFigure(figsize=(layout.WIDTHS[columns], 0.27 * len(ways) + 1.6), layout="constrained")
         panels = figure.subplots(1, columns, sharex=True, sharey=True, squeeze=False)[0]
         for axes, probe in zip(panels, probes or BASELINES, strict=False):
-            title(axes, samples, *((probe, [probe]) if probes else (NO_NETWORK, BASELINES)))
+            layout.title(axes, samples, *((probe, [probe]) if probes else (layout.NO_NETWORK, BASELINES)))
             log_microseconds(axes, *_limits(shown))
             axes.set_ylim(len(ways) - 0.4, -0.6)
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
-            for y in range(0, len(ways), 2):
-                axes.axhspan(y - 0.5, y + 0.5, color="#f4f4f4", linewidth=0, zorder=0)
+            layout.bands(axes, len(ways))
             if links:
                 _floors(axes, [row for row in floors if row in shown], ways)
             for row in floors:
                 if row not in shown:
                     text = f"◂ p50 {micros(row['p50_ns'])}, p99 {micros(row['p99_ns'])}"
-                    _note(axes, ways.index(row["link"]), text)
-            _absences(axes, samples, probe, ways, links)
-            for family in (*families(samples), None):
+                    layout.note(axes, ways.index(row["link"]), text)
+            for link, below, why in layout.absences(samples, probe, links):
+                layout.note(axes, ways.index(link), why, below=below)
+            for family in (*layout.families(samples), None):
                 rows = [row for row in shown if row["family"] == family and row["probe"] in (probe, row["link"])]
-                _marks(axes, rows, [ways.index(row["link"]) + shift(samples, family) for row in rows])
-            x_label(axes)
-        label_rows(panels[0], ways)
-        legend(figure, _keys(samples, baselines))
+                _marks(axes, rows, [ways.index(row["link"]) + layout.shift(samples, family) for row in rows])
+            layout.x_label(axes)
+        layout.label_rows(panels[0], ways)
+        intervals = any(row[f"{quantile}_ci_ns"] for row in shown for quantile in ("p50", "p99"))
+        layout.legend(figure, _keys(samples, baselines, intervals=intervals))
         caption(
             figure,
             samples,
-            f"Links sorted by p50 ({by})" if links else "",
+            layout.sorting(samples),
             f"Medians over rounds; {measured(samples)}",
+            "" if intervals else f"No intervals below {MIN_ROUNDS_INTERVAL} rounds",
             f"No network: {modes(samples, BASELINES)}" if links and baselines else "",
         )
     return figure
@@ -83,7 +86,7 @@ def _marks(axes: Axes, rows: list[Row], heights: list[float]) -> None:
         return
     marks = [mark_of(row["link"], row["family"]) for row in rows]
     colors = [mark.color for mark in marks]
-    name = f"IPv{rows[0]['family']}" if rows[0]["family"] else NO_NETWORK
+    name = f"IPv{rows[0]['family']}" if rows[0]["family"] else layout.NO_NETWORK
     p50, p99 = ([row[f"{quantile}_ns"] / 1000 for row in rows] for quantile in ("p50", "p99"))
     axes.hlines(heights, p50, p99, colors=colors, linewidth=0.6)
     for quantile, x, width in (("p50", p50, 3.6), ("p99", p99, 1.6)):
@@ -117,34 +120,20 @@ def _floors(axes: Axes, rows: list[Row], ways: list[str]) -> None:
     axes.vlines(x, top, len(ways) - 0.4, colors=_FLOOR, linestyles=_DOTS, linewidth=0.9, label="_floor")
 
 
-def _absences(axes: Axes, samples: Samples, probe: str, ways: list[str], links: list[str]) -> None:
-    """Says in the row why there is no mark."""
-    for link in links:
-        rows = [row for row in samples.summary.rows if row["link"] == link and row["probe"] == probe]
-        if not rows:
-            _note(axes, ways.index(link), "not measured")
-        for row in rows:
-            if row["p50_ns"] is None:
-                _note(axes, ways.index(link) + shift(samples, row["family"]), f"IPv{row['family']}: no reply")
-
-
-def _note(axes: Axes, y: float, text: str) -> None:
-    transform = axes.get_yaxis_transform()
-    axes.text(0.015, y, text, transform=transform, fontsize=8, color=_FLOOR, va="center_baseline")
-
-
-def _keys(samples: Samples, baselines: list[str]) -> list[Any]:
+def _keys(samples: Samples, baselines: list[str], *, intervals: bool) -> list[Any]:
     from matplotlib.lines import Line2D
 
-    found = families(samples)
+    found = layout.families(samples)
+    names: list[tuple[int | None, str]] = [(family, f"IPv{family}") for family in found] or [(None, layout.NO_NETWORK)]
     keys = [
-        key(family, f"IPv{family} {quantile}", filled=quantile == "p50")
-        for family in found
+        layout.key(family, f"{name} {quantile}", filled=quantile == "p50")
+        for family, name in names
         for quantile in ("p50", "p99")
     ]
-    if baselines:
-        keys.append(key(None, NO_NETWORK))
-        if found:
-            keys.append(Line2D([], [], color=_FLOOR, linestyle=_DOTS, linewidth=0.9, label="its p50"))
-    keys.append(Line2D([], [], color="#0072B2", alpha=0.5, linewidth=3.6, label="95 % interval"))
+    if found and baselines:
+        keys.append(layout.key(None, layout.NO_NETWORK))
+        keys.append(Line2D([], [], color=_FLOOR, linestyle=_DOTS, linewidth=0.9, label="its p50"))
+    if intervals:
+        color = keys[0].get_color()
+        keys.append(Line2D([], [], color=color, alpha=0.5, linewidth=3.6, label="95 % interval"))
     return keys

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lab.conditions import BASELINES
+from lab.figures import layout
 from lab.figures.captions import caption, measured
-from lab.figures.rows import NO_NETWORK, WIDTHS, families, key, label_rows, legend, probes_of, shift, title, x_label
 from lab.figures.samples import Cell
 from lab.figures.style import context, log_microseconds, mark_of
 
@@ -37,40 +37,41 @@ _VISIBLE = 0.004
 
 def ridge(samples: Samples) -> Figure:
     """A panel a probe kind, IPv6 light behind the line of IPv4, and the baselines in a panel of their own below."""
-    links, baselines, by = samples.sorted_ways()
-    probes = probes_of(samples)
+    links, baselines, _ = samples.sorted_ways()
+    probes = layout.probes_of(samples)
     heights = [len(ways) + _HEIGHT for ways in (links, baselines) if ways]
     with context():
         from lab.figures.shown import ShownFigure
 
         columns = max(len(probes), 1)
         height = 0.27 * sum(heights) + 0.75 * len(heights) + 0.9
-        figure = ShownFigure(figsize=(WIDTHS[columns], height), layout="constrained")
+        figure = ShownFigure(figsize=(layout.WIDTHS[columns], height), layout="constrained")
         grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
         first: Any = None
         for column, probe in enumerate(probes):
             axes = figure.add_subplot(grid[0, column], sharex=first, sharey=first)
             cells = [Cell(probe, family, link) for link in links for family in (6, 4)]
             _panel(axes, samples, cells, links)
-            title(axes, samples, probe, [probe])
+            for link, below, why in layout.absences(samples, probe, links):
+                layout.note(axes, links.index(link), why, below=below - 0.3, banded=False)
+            layout.title(axes, samples, probe, [probe])
             if first is not None:
                 axes.tick_params(labelleft=False)
             first = first or axes
         if links:
-            limits = [_limits(samples, [cell for cell in samples.pooled if cell.link in links])]
-            log_microseconds(first, *limits[0])
+            log_microseconds(first, *_limits(samples, [cell for cell in samples.pooled if cell.link in links]))
         if baselines:
             axes = figure.add_subplot(grid[-1, :])
             cells = [Cell(way, None, way) for way in baselines]
             _panel(axes, samples, cells, baselines)
-            title(axes, samples, NO_NETWORK, BASELINES)
+            layout.title(axes, samples, layout.NO_NETWORK, BASELINES)
             log_microseconds(axes, *_limits(samples, [cell for cell in cells if cell in samples.pooled]), ticks=12)
-        marks = [key(family, f"IPv{family} p50") for family in families(samples)]
-        legend(figure, [*marks, *([key(None, f"{NO_NETWORK} p50")] if baselines else [])])
+        marks = [layout.key(family, f"IPv{family} p50") for family in layout.families(samples)]
+        layout.legend(figure, [*marks, *([layout.key(None, f"{layout.NO_NETWORK} p50")] if baselines else [])])
         caption(
             figure,
             samples,
-            f"Links sorted by p50 ({by})" if links else "",
+            layout.sorting(samples),
             f"Each density has the same height: all rounds, Gaussian kernel on the logarithm, {_percent(BANDWIDTH)} "
             "wide (standard deviation), or one step of the measured values where those are coarser",
             "The axes end at the greatest p99",
@@ -102,13 +103,13 @@ def _panel(axes: Axes, samples: Samples, cells: Sequence[Cell], ways: list[str])
         behind = cell.family == 6
         axes.fill_between(x, line, y, color=mark.color if behind else "white", alpha=0.6, linewidth=0, zorder=y + 2)
         axes.plot(x, line, color=mark.color, linewidth=1.1, zorder=y + 2, label=f"_{cell}")
-        height = y - 0.1 + shift(samples, cell.family) / 2
+        height = y - 0.1 + layout.shift(samples, cell.family) / 2
         axes.plot(p50[cell] / 1000, height, mark.marker, color=mark.color, markersize=3.5, zorder=len(ways) + 3)
     axes.set_ylim(len(ways) - 0.4, -_HEIGHT - 0.1)
     axes.grid(visible=False, axis="y")
     axes.hlines(range(len(ways)), 0, 1, colors="#d0d0d0", linewidth=0.6, transform=axes.get_yaxis_transform(), zorder=1)
-    label_rows(axes, ways)
-    x_label(axes)
+    layout.label_rows(axes, ways)
+    layout.x_label(axes)
 
 
 def density(delays: Array) -> tuple[Array, Array]:

@@ -1,8 +1,8 @@
-"""What overview and ridge share: a row a link, sorted, and a panel a probe kind."""
+"""What overview and ridge share around their data: a row a link, a panel a probe kind, titles, names and notes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lab.conditions import BASELINES, FAMILIES, PROBES
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from lab.figures.samples import Samples
 
-__all__ = ["NO_NETWORK", "WIDTHS", "families", "key", "label_rows", "legend", "probes_of", "shift", "title", "x_label"]
+__all__ = [
+    "NO_NETWORK", "WIDTHS", "absences", "bands", "families", "key", "label_rows", "legend", "note", "probes_of",
+    "shift", "sorting", "title", "x_label",
+]  # fmt: skip
 
 #: Inches, by the number of panels beside each other: a page's 830 pixels show the smallest text ten of them high.
 WIDTHS = {1: 6.2, 2: 7.8, 3: 9.0}
@@ -23,6 +26,7 @@ WIDTHS = {1: 6.2, 2: 7.8, 3: 9.0}
 NO_NETWORK = "no network"
 #: Points of what is said within and beside the panels.
 _SIZE = 8.5
+_BAND = "#f4f4f4"
 
 
 def probes_of(samples: Samples) -> list[str]:
@@ -43,8 +47,7 @@ def x_label(axes: Axes) -> None:
 
 def shift(samples: Samples, family: int | None) -> float:
     """How far the marks of a family stand below the middle of their row: in it, if there is one family only."""
-    families = {row["family"] for row in samples.summary.rows if row["family"] is not None}
-    return mark_of("", family).shift if len(families) > 1 else 0.0
+    return mark_of("", family).shift if len(families(samples)) > 1 else 0.0
 
 
 def label_rows(axes: Axes, ways: Sequence[str]) -> None:
@@ -67,7 +70,48 @@ def key(family: int | None, text: str, *, filled: bool = True) -> Any:
 
 def legend(figure: Figure, handles: Sequence[Any]) -> None:
     """One legend above all panels."""
-    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=_SIZE, handletextpad=0.3)
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=_SIZE, handletextpad=0.5)
+
+
+def bands(axes: Axes, count: int) -> None:
+    """Every other row a little darker, to be followed across panels."""
+    for y in range(0, count, 2):
+        axes.axhspan(y - 0.5, y + 0.5, color=_BAND, linewidth=0, zorder=0)
+
+
+def note(axes: Axes, row: int, text: str, *, below: float = 0.0, banded: bool = True) -> None:
+    """Says in a row, at its left, what has no mark, `below` its middle; on the row's own ground, so that it is read."""
+    ground = _BAND if banded and row % 2 == 0 else "white"
+    axes.text(
+        0.015,
+        row + below,
+        text,
+        transform=axes.get_yaxis_transform(),
+        fontsize=8,
+        color="#6e6e6e",
+        va="center_baseline",
+        bbox={"facecolor": ground, "linewidth": 0, "pad": 0.5},
+        zorder=3,
+    )
+
+
+def absences(samples: Samples, probe: str, links: Sequence[str]) -> Iterator[tuple[str, float, str]]:
+    """The links that this probe kind does not have, or not over both IP versions: each, how far below, and why."""
+    for link in links:
+        rows = [row for row in samples.summary.rows if row["link"] == link and row["probe"] == probe]
+        silent = [row["family"] for row in rows if row["p50_ns"] is None]
+        if not rows:
+            yield link, 0.0, "not measured"
+        elif len(silent) == len(rows):
+            yield link, 0.0, "no reply"
+        elif silent:
+            yield link, shift(samples, silent[0]), f"IPv{silent[0]}: no reply"
+
+
+def sorting(samples: Samples) -> str:
+    """What the rows are sorted by, for the caption; nothing if there is one row of links or none."""
+    links, _, by = samples.sorted_ways()
+    return f"Links sorted by p50 ({by})" if len(links) > 1 else ""
 
 
 def families(samples: Samples) -> list[int]:
