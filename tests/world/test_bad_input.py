@@ -48,7 +48,7 @@ def error_line(done):
         (["compare", "--rounds", "0"], "a number of rounds of 0: give 1 to"),
         (["compare", "--budget", "30"], "'30' is not a duration"),
         (["show", "nowhere"], "nowhere is no study"),
-        (["plot", "--kind", "pie"], "unknown figure 'pie': choose from ecdf, ccdf"),
+        (["plot", "--kind", "pie"], "unknown figure 'pie': choose from overview, ecdf"),
     ],
 )
 def test_bad_usage_exits_2_with_one_line(run, arguments, said):

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from lab.figures import KINDS
+
 ROWS = [(probe, family, link) for probe in ("icmp", "udp", "tcp") for family in (4, 6) for link in ("lo", "veth")]
 
 
@@ -48,12 +50,13 @@ def test_a_study_is_shown_and_drawn_again(run, world, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "runs, about" in done.stderr
     (folder,) = (tmp_path / "studies").iterdir()
-    assert sorted(path.name for path in (folder / "figures").iterdir()) == ["ccdf.png", "ecdf.png"]
+    assert sorted(path.name for path in (folder / "figures").iterdir()) == sorted(f"{kind}.png" for kind in KINDS)
     again = run("show")
     assert again.stdout in done.stdout
     assert json.loads(run("show", str(folder), "--json").stdout)["study"] == str(folder)
     drawn = run("plot", "--kind", "ccdf", "-o", "tails.svg")
     assert drawn.stdout == "tails.svg\n"
+    assert run("plot", "--kind", "ecdf", "--highlight", "lo").stdout == "ecdf.png\n"
     assert (tmp_path / "tails.svg").read_text().startswith("<?xml")
     study = json.loads((folder / "study.json").read_text())
     assert study["complete"] is True
