@@ -46,7 +46,8 @@ RUNS = {
     for family in (4, 6)
     for probe in ("icmp", "udp")
 }
-MANY = ways()
+THREE = ("lo", "veth", "tap")
+MANY = ways(number=1, count=200)
 SKIPPED = [
     {"link": "gre", "family": None, "probe": None, "reason": "the kernel has none", "errno": 95, "fix": "build it"},
     *({"link": "lo", "family": 6, "probe": probe, "reason": "refused", "errno": 1, "fix": "ask"} for probe in PROBES),
@@ -162,7 +163,7 @@ def test_text_is_readable_at_the_width_of_a_page(study):
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_the_overviews_marks_are_the_rows_of_the_table(study, family):
-    made = study(ways(probes=("icmp", "udp")))
+    made = study(ways(THREE, probes=("icmp", "udp")))
     figure = made.plot("overview")
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["icmp: block, inline", "udp: block, inline"]
     table = made.summary().rows
@@ -175,7 +176,7 @@ def test_the_overviews_marks_are_the_rows_of_the_table(study, family):
             assert found == pytest.approx({link: row[f"{quantile}_ns"] / 1000 for link, row in rows.items()})
             intervals = labelled(axes, f"_IPv{family} {quantile} interval").get_segments()
             found = {names[round(y)]: (low, high) for (low, y), (high, _) in intervals}
-            assert set(found) == set(LINKS)
+            assert set(found) == set(THREE)
             for link, row in rows.items():
                 assert found[link] == pytest.approx([end / 1000 for end in row[f"{quantile}_ci_ns"]])
 
@@ -279,7 +280,7 @@ def test_a_ridge_for_every_link_and_family_with_its_median(study):
 
 
 def test_a_density_is_where_the_delays_are():
-    x, y = density(np.exp(RNG.normal(np.log(8), 0.05, 20_000)))
+    x, y = density(np.random.default_rng(1).lognormal(np.log(8), 0.05, 20_000))
     assert y.max() == 1
     assert x[y.argmax()] == pytest.approx(8, rel=0.02)
     share = np.sum(y * (x < 8)) / np.sum(y)
@@ -288,7 +289,7 @@ def test_a_density_is_where_the_delays_are():
 
 @pytest.mark.parametrize("step", [0.01, 0.04])
 def test_a_coarse_clock_makes_no_comb(step):
-    delays = np.round(RNG.lognormal(np.log(0.3), 0.15, 20_000) / step) * step
+    delays = np.round(np.random.default_rng(1).lognormal(np.log(0.3), 0.15, 20_000) / step) * step
     _, y = density(delays)
     peaks = np.count_nonzero((y[1:-1] > y[:-2]) & (y[1:-1] >= y[2:]) & (y[1:-1] > 0.05))
     assert peaks == 1
