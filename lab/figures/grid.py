@@ -11,6 +11,7 @@ from lab.checks import pick
 from lab.conditions import BASELINES, FAMILIES, PROBES
 from lab.figures.captions import caption, measured, modes
 from lab.figures.labels import label_lines
+from lab.figures.layout import NO_NETWORK
 from lab.figures.samples import Cell
 from lab.figures.style import REST, Line, context, line_of, log_microseconds
 from lab.summaries import position
@@ -43,8 +44,8 @@ def distribution_grid(
     """Draws `curve` of every condition: all rounds together, and each round alone faintly where links are few.
 
     highlight: the link in colour beside lo where links are many. ylabel: of every row. end: how far the x axis must go
-    for (n,) delays in µs. finish: sets the y axis of one panel. note: a sentence for the caption. Baselines
-    are drawn only where there is nothing else. Raises UsageError if `highlight` is not in the study.
+    for (n,) delays in µs. finish: sets the y axis of one panel. note: a sentence for the caption. Baselines are
+    drawn only where there is nothing else. Raises UsageError if `highlight` is not in the study.
     """
     rows, ways = _panels(samples)
     coloured = _coloured(samples, ways, highlight)
@@ -68,7 +69,7 @@ def distribution_grid(
         for axes in grid[-1]:
             axes.set_xlabel("round-trip delay (µs)")
         _legend(figure, coloured, len(others))
-        _caption(figure, samples, ways, note if others else f"Faint: each round alone. {note}".rstrip(". "))
+        _caption(figure, samples, ways, others, note)
         if others:
             label_lines(figure, grid.flat, others)
     return figure
@@ -79,7 +80,7 @@ def _panels(samples: Samples) -> tuple[list[dict[str, list[Cell]]], list[str]]:
     ways = samples.links()
     if not ways:
         cells = sorted(samples.pooled, key=lambda cell: position(cell.link))
-        return [{"no network": cells}], [cell.link for cell in cells]
+        return [{NO_NETWORK: cells}], [cell.link for cell in cells]
     probes = [probe for probe in PROBES if any(cell.probe == probe for cell in samples.pooled)]
     families = [family for family in FAMILIES if any(cell.family == family for cell in samples.pooled)]
     return [
@@ -130,13 +131,16 @@ def _legend(figure: Figure, coloured: dict[str, Line], others: int) -> None:
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
 
 
-def _caption(figure: Figure, samples: Samples, ways: list[str], note: str) -> None:
+def _caption(figure: Figure, samples: Samples, ways: list[str], others: list[str], note: str) -> None:
     probes = {cell.probe for cell in samples.pooled if cell.link in ways}
     left_out = sorted({cell.link for cell in samples.pooled if cell.link not in ways}, key=position)
+    links, _, by = samples.sorted_ways()
+    grey = ", ".join(link for link in links if link in others)
     caption(
         figure,
         samples,
         f"{measured(samples)}; {modes(samples, probes)}",
+        f"Grey, from fast to slow by p50 ({by}): {grey}" if others else "Faint: each round alone",
         note,
         f"In overview and ridge only: {', '.join(left_out)}" if left_out else "",
     )

@@ -41,8 +41,8 @@ def overview(samples: Samples) -> Figure:
         columns = max(len(probes), 1)
         figure = ShownFigure(figsize=(layout.WIDTHS[columns], 0.27 * len(ways) + 1.6), layout="constrained")
         panels = figure.subplots(1, columns, sharex=True, sharey=True, squeeze=False)[0]
-        for axes, probe in zip(panels, probes or BASELINES, strict=False):
-            layout.title(axes, samples, *((probe, [probe]) if probes else (layout.NO_NETWORK, BASELINES)))
+        for axes, probe in zip(panels, probes or [layout.NO_NETWORK], strict=True):
+            layout.title(axes, samples, probe, [probe] if probes else BASELINES)
             log_microseconds(axes, *_limits(shown))
             axes.set_ylim(len(ways) - 0.4, -0.6)
             axes.grid(visible=False, axis="y")

@@ -320,6 +320,8 @@ def test_of_many_links_lo_and_one_other_are_in_colour(study, kind):
         assert coloured(axes) == {"lo", "veth"}
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["lo", "veth", "others (14)"]
     assert "In overview and ridge only: unix-stream" in words(figure)
+    grey = sorted({*LINKS} - {"lo", "veth"}, key=BASES.get)
+    assert f"Grey, from fast to slow by p50 (icmp, IPv4): {', '.join(grey)}." in words(figure)
     assert coloured(made.plot(kind, highlight="tun").axes[0]) == {"lo", "tun"}
     assert coloured(made.plot(kind, highlight="lo").axes[0]) == {"lo"}
     lo = next(line for line in figure.axes[0].lines if line.get_label() == "lo")
