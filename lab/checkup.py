@@ -12,12 +12,16 @@ import socket
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from lab import native
+from lab.conditions import WAYS
 from lab.errors import Unavailable, errno_name
 from lab.host import clocksource
-from lab.world import PrivateWorld as World
+from lab.world import PrivateWorld
+from lab.world.baselines import CROSSES
+from lab.world.links import LINKS
 
 __all__ = ["Item", "Report", "doctor"]
 
@@ -26,46 +30,65 @@ _SLOW_CLOCK_NS = 200
 
 @dataclass(frozen=True)
 class Item:
-    """One finding. status: ok, partial (something costs), missing, denied or crashed. ``fix`` is empty if ok."""
+    """One finding. status: ok, partial (something costs), missing, denied or crashed. ``fix`` is empty if ok.
+
+    crosses, needs: of a link, what its packets cross, and what it needs beside a private network. optional: a link that
+    few kernels have, whose absence is no trouble.
+    """
 
     id: str
     status: str
     evidence: str
     fix: str = ""
     cost: str = ""
+    crosses: str | None = None
+    needs: str | None = None
+    optional: bool = False
 
 
 @dataclass(frozen=True)
 class Report:
-    """All findings. ``ok`` if none is missing, denied or crashed."""
+    """All findings. ``ok`` if nothing is missing, denied or crashed but what is optional."""
 
     items: tuple[Item, ...]
 
     @property
     def ok(self) -> bool:
         """Whether everything can be measured, at some cost perhaps."""
-        return all(item.status in ("ok", "partial") for item in self.items)
+        return all(item.status in ("ok", "partial") or item.optional for item in self.items)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON document, format 1."""
         return {"format": 1, "items": [asdict(item) for item in self.items], "ok": self.ok}
 
     def __str__(self) -> str:
-        """A block a finding, 80 columns wide."""
-        indent = " " * 22
-
-        def block(head: str, text: str) -> str:
-            return textwrap.fill(text, 80, initial_indent=head, subsequent_indent=indent, break_long_words=False)
-
-        lines = []
-        for item in self.items:
-            lines.append(block(f"{item.status:8} {item.id:12} ", item.evidence))
-            lines += [
-                block(indent, f"{label}: {text}") for label, text in (("costs", item.cost), ("mend", item.fix)) if text
-            ]
+        """A block a finding, 80 columns wide; the links together, each with what it crosses."""
+        links = [item for item in self.items if item.crosses]
+        lines = [line for item in self.items if not item.crosses for line in _block(item, item.id, item.evidence)]
+        if links:
+            lines.append("\nlinks, and what their packets cross")
+        for item in links:
+            needs = f" (needs {item.needs})" if item.needs else ""
+            lines += _block(item, item.id.removeprefix("link-"), f"{item.crosses}{needs}")
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def _block(item: Item, name: str, text: str) -> list[str]:
+    """Lines for one finding: its status, its name and `text`, then what is wrong, what it costs and what mends it."""
+    indent = " " * 24
+
+    def wrapped(head: str, text: str) -> str:
+        return textwrap.fill(text, 80, initial_indent=head, subsequent_indent=indent, break_long_words=False)
+
+    more = (
+        ("", item.evidence if item.crosses and item.status != "ok" else ""),
+        ("costs: ", item.cost),
+        ("mend: ", item.fix),
+    )
+    lines = [wrapped(f"{item.status:7} {name:15} ", text)]
+    return lines + [wrapped(indent, label + said) for label, said in more if said]
 
 
 def doctor() -> Report:
@@ -110,7 +133,7 @@ def _package() -> Iterator[Item]:
 
 def _private_world() -> Iterator[Item]:
     try:
-        world = World(["lo", "veth"])
+        world = PrivateWorld(WAYS)
     except Unavailable as error:
         status = "denied" if error.errno in (errno.EPERM, errno.EACCES, errno.ENOSPC) else "missing"
         cost = "no link but this machine's own lo, and ICMP only with rights on the host"
@@ -118,24 +141,52 @@ def _private_world() -> Iterator[Item]:
         return
     with world:
         yield Item("namespaces", "ok", f"made a private network ({world.rights})")
-        for name in ("lo", "veth"):
-            yield _link(world, name)
         for family in (4, 6):
             yield _raw_socket(world, family)
+        for name in WAYS:
+            yield _way(world, name)
+        yield _impairment()
 
 
-def _link(world: World, name: str) -> Item:
+def _way(world: PrivateWorld, name: str) -> Item:
+    """One link or baseline: what it crosses and needs, and whether it could be made."""
+    found = partial(
+        Item,
+        f"link-{name}",
+        crosses=CROSSES.get(name) or LINKS[name].crosses,
+        needs=None if name in CROSSES else LINKS[name].needs,
+        optional=name not in ("lo", "veth", *CROSSES),
+    )
     for skip in world.skipped:
         if skip.link == name:
-            return Item(f"link-{name}", "missing", skip.reason, skip.fix, f"no rows for {name}")
+            status = "denied" if skip.errno in (errno.EPERM, errno.EACCES) else "missing"
+            return found(status, skip.reason, skip.fix, f"no rows for {name}")
     link = world.links[name]
+    evidence = "it is there" + (f", with an MTU of {link.mtu:,}" if link.mtu else "")
     if link.missing:
         reason = "; ".join(f"no IPv{family}: {errno_name(number)}" for family, number in link.missing.items())
-        return Item(f"link-{name}", "partial", reason, "Switch IPv6 on", f"no IPv6 rows for {name}")
-    return Item(f"link-{name}", "ok", f"crosses {link.crosses}; MTU {link.mtu:,}")
+        fix = "Switch IPv6 on (sysctl net.ipv6.conf.all.disable_ipv6=0)"
+        return found("partial", f"{evidence}; {reason}", fix, f"no IPv6 rows for {name}")
+    return found("ok", evidence)
 
 
-def _raw_socket(world: World, family: int) -> Item:
+def _impairment() -> Item:
+    """Whether netem is there, which alone can worsen what stays on lo."""
+    with PrivateWorld(["lo"], impair="delay=1ms,by=netem") as world:
+        if "lo" in world.links:
+            return Item("impairment", "ok", "netem worsens every link (--impair)")
+        (skip,) = world.skipped
+    unwired = ", ".join(name for name, way in LINKS.items() if not (way.wireable or way.wired))
+    return Item(
+        "impairment",
+        "partial",
+        f"no netem ({skip.reason}); the wire worsens the other links",
+        "Load netem (modprobe sch_netem), where the kernel has it",
+        f"no --impair for {unwired}",
+    )
+
+
+def _raw_socket(world: PrivateWorld, family: int) -> Item:
     protocol = socket.IPPROTO_ICMP if family == 4 else socket.IPPROTO_ICMPV6
     try:
         with world.socket(_family(family), socket.SOCK_RAW, protocol):

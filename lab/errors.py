@@ -15,7 +15,8 @@ __all__ = ["Interrupted", "LabError", "StreamError", "StudyError", "Unavailable"
 
 def errno_name(number: int) -> str:
     """``1`` → ``"EPERM (Operation not permitted)"``."""
-    return f"{_errno.errorcode.get(number, f'errno {number}')} ({os.strerror(number)})"
+    name = "EOPNOTSUPP" if number == _errno.EOPNOTSUPP else _errno.errorcode.get(number, f"errno {number}")
+    return f"{name} ({os.strerror(number)})"
 
 
 class LabError(Exception):

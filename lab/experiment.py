@@ -194,7 +194,7 @@ class _Session:
         self.begun_s = time.monotonic()
         for condition in self.conditions:
             warnings += cautions(condition)
-        asked = asdict(experiment) | {"discarded_rounds": 1}
+        asked = asdict(replace(experiment, impair=place.impair)) | {"discarded_rounds": 1}
         self.study = Study.create(output, study_document(asked, experiment.seed, place, warnings))
         self.warnings: list[str] = self.study.document["warnings"]  # what is added here is saved with the study
 

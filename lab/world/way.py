@@ -38,14 +38,15 @@ class Made:
 class Way(ABC):
     """One kind of link.
 
-    name: as users write it. crosses: what every packet crosses. needs: beside a network namespace. fix: what to do
+    name: as users write it. crosses: what every packet crosses. needs: the kernel module or the file that it
+    takes beside network namespaces. fix: what to do
     where it can't be made. wireable: whether the wire can join it.
     wired: whether it always does.
     """
 
     name: ClassVar[str]
     crosses: ClassVar[str]
-    needs: ClassVar[str] = "nothing more"
+    needs: ClassVar[str | None] = None
     fix: ClassVar[str] = "Report it: every kernel that has network namespaces has this"
     wireable: ClassVar[bool] = True
     wired: ClassVar[bool] = False
