@@ -56,6 +56,12 @@ def stream_text(stream: Stream) -> str:
     ]
     if stream.inline_fraction is not None and stream.condition.probe == "icmp":
         lines[-1] += f", {stream.inline_fraction:.1%} answered inline"
+    if c.impair:
+        lines.append(f"impaired each way by {stream.impaired_by}: {c.impair}")
+    if c.impair and stream.wire:
+        both = [sum(counts) for counts in zip(*(way.values() for way in stream.wire.counters), strict=True)]
+        did = dict(zip(stream.wire.counters[0], both, strict=True))
+        lines.append("the wire: " + ", ".join(f"{n:,} {name}" for name, n in did.items() if n))
     told = [(name, rtt[name]) for name in ("min", "p50", "p90", "p99", "p999", "max") if rtt[name] is not None]
     if told:
         lines.append("  ".join(f"{'p99.9' if name == 'p999' else name} {format_ns(ns)}" for name, ns in told))

@@ -120,8 +120,15 @@ class Experiment:
 
     def expected_s(self) -> float:
         """About how long it takes: a guess, before anything has been timed."""
-        runs = [_RUN_S + (self.count + self.warmup) * _PROBE_S[c.placement] for c in self.conditions()]
+        runs = [_RUN_S + (self.count + self.warmup) * self._probe_s(c) for c in self.conditions()]
         return sum(runs) * (self.rounds + 1)
+
+    def _probe_s(self, condition: Condition) -> float:
+        took_s = _PROBE_S[condition.placement]
+        if self.impair is not None:
+            lost = 1 - (1 - self.impair.loss) ** 2  # in either direction
+            took_s += 2e-9 * self.impair.delay_ns + 1e-9 * lost * self.timeout_ns
+        return took_s
 
     def notes(self) -> list[str]:
         """What a reader of the table should know of how it was asked for."""

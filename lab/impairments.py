@@ -81,6 +81,11 @@ class Impairment:
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed={self.seed}: give 0 to 2**63 - 1")
 
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Impairment:
+        """The impairment that ``dataclasses.asdict`` and JSON made `value` of."""
+        return cls(**{**value, "burst": tuple(value["burst"]) if value["burst"] else None})
+
     def __str__(self) -> str:
         """As it is written; whatever is as by default is left out, but for the seed."""
         told = []

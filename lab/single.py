@@ -66,7 +66,8 @@ def rtt(
             if study is not None:
                 study.remove()
             raise
-        stream = replace(stream, warnings=(*warnings, *_doubts(stream, place.links[condition.link])))
+        link = place.links[condition.link]
+        stream = replace(stream, warnings=(*warnings, *_doubts(stream, link)), impaired_by=link.impaired)
         if study is not None:
             study.add_run(condition, stream.records, {"round": 1, **run_info(stream)})
             study.save() if stream.interrupted else study.finish(**closing(study))
@@ -120,6 +121,7 @@ def run_info(stream: Stream) -> dict[str, Any]:
         "reply": stream.reply,
         "socket": stream.socket_kind,
         "cpus": asdict(stream.cpus),
+        "wire": stream.wire and dict(zip(("near_to_far", "far_to_near"), stream.wire.counters, strict=True)),
     }
 
 

@@ -78,6 +78,7 @@ class Stream:
     interrupted: bool = False
     gave_up: bool = False
     warnings: tuple[str, ...] = ()
+    impaired_by: str | None = None
     wire: WireReport | None = None
 
     @property
@@ -180,6 +181,7 @@ class Stream:
             "socket": self.socket_kind,
             "cpus": asdict(self.cpus),
             "interrupted": self.interrupted,
+            "impaired_by": self.impaired_by,
             "lost_seq": self.lost_seq.tolist() if self.condition.impair else None,
             "wire": self.wire and self.wire.to_json(),
             "warnings": list(self.warnings),

@@ -13,6 +13,7 @@ import numpy as np
 from lab import stats
 from lab.conditions import BASELINES, NIC, PROBES, WAYS, Condition
 from lab.doubts import doubts
+from lab.impairments import Impairment
 from lab.units import micros
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Summary:
     rows: list[Row]
     skipped: list[Row] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    impaired: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON document, format 1."""
@@ -110,8 +112,9 @@ class Summary:
 
     def notes(self) -> list[str]:
         """What was skipped, and the warnings, a line each."""
+        impaired = [self.impaired] if self.impaired else []
         skipped = [f"skipped: {skip_label(skip)}: {skip['reason']}. {skip['fix']}" for skip in self.skipped]
-        return [*skipped, *(f"warning: {text}" for text in self.warnings)]
+        return [*impaired, *skipped, *(f"warning: {text}" for text in self.warnings)]
 
     def _repr_html_(self) -> str:
         def line(tag: str, row: Sequence[str]) -> str:
@@ -171,7 +174,18 @@ def summarise(study: Study, rtts: Mapping[int, np.ndarray[Any, Any]] | None = No
         rows=rows,
         skipped=list(document["skipped"]),
         warnings=[*document["warnings"], *_of_links(study), *_of_rounds(study, quantiles)],
+        impaired=_impaired(study),
     )
+
+
+def _impaired(study: Study) -> str | None:
+    """What worsened the links, and by what means."""
+    asked = study.document["experiment"].get("impair")
+    if not asked:
+        return None
+    means = {link["name"]: link["impaired"] for link in study.document["world"]["links"].values()}
+    told = ", ".join(f"{name} by {by}" for name, by in means.items() if by)
+    return f"impaired each way: {Impairment.from_json(asked)} ({told})"
 
 
 def _order(row: Row) -> tuple[Any, ...]:

@@ -59,7 +59,7 @@ def _conditions(samples: Samples) -> list[str]:
     document = samples.study.document
     impair = document["experiment"].get("impair")
     return [
-        *([f"Impaired, each direction: {Impairment(**impair)}"] if impair else []),
+        *([f"Impaired, each direction: {Impairment.from_json(impair)}"] if impair else []),
         *([] if samples.study.complete else ["Partial: the study was stopped"]),
         *([f"Skipped: {', '.join(_skipped(samples))}"] if document["skipped"] else []),
     ]

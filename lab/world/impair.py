@@ -21,7 +21,7 @@ def make(way: Way, networks: Networks, impair: dict[str, Any] | None) -> Made:
     """
     if impair is None:
         return way.make(networks, wired=False)
-    wanted = Impairment(**{**impair, "burst": tuple(impair["burst"]) if impair["burst"] else None})
+    wanted = Impairment.from_json(impair)
     if wanted.by != "netem" and way.wired:
         return _by_wire(way, networks)
     if wanted.by == "wire":
