@@ -64,6 +64,8 @@ HOME = Path("studies")
 _REQUIRED = ("experiment", "seed", "runs", "skipped", "warnings", "complete")
 #: Rows that are converted at a time, so that a long run needs little memory beyond its records.
 BATCH_ROWS = 1 << 17
+#: Links that an ECDF can tell apart by colour.
+_LINES = 3
 _DISK_FULL_BYTES = 1 << 16
 
 
@@ -353,12 +355,13 @@ class Study:
         return self.summary()._repr_html_()
 
     def _ipython_display_(self) -> None:
-        """In a notebook: the table, then the figure."""
+        """In a notebook: the table, then a figure that suits the number of links."""
         from IPython.display import display
 
         display(self.summary())
         if self.document["runs"]:
-            display(self.plot())
+            links = {run["link"] for run in self.document["runs"]}
+            display(self.plot("overview" if len(links) > _LINES else "ecdf"))
 
 
 def plain_columns(table: pl.DataFrame) -> dict[str, np.ndarray[Any, Any]]:
