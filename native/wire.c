@@ -153,7 +153,7 @@ static struct frame *let_go(struct direction *d) {
 
 /* ---- sending ---- */
 
-/* Files what became of a frame for good. */
+/* Files what became of a frame for good: what is counted is in the log. */
 static void conclude(struct run *run, struct direction *d, const struct lab_wire_event *event) {
     struct lab_wire_counters *c = d->counters;
     int64_t *fate = event->flags & LAB_WIRE_LOST        ? &c->lost
@@ -162,8 +162,8 @@ static void conclude(struct run *run, struct direction *d, const struct lab_wire
                     : event->flags & LAB_WIRE_UNSENT    ? &c->unsent
                     : event->flags & LAB_WIRE_DISCARDED ? &c->discarded
                                                         : &c->forwarded;
-    add_one(fate);
     event_log(run->wire, run->events, event);
+    add_one(fate);
 }
 
 static void drop(struct run *run, struct direction *d, struct lab_wire_event *event, uint16_t why) {
