@@ -181,7 +181,7 @@ struct lab_wire_counters {
     int64_t held;       /* at this moment */
 };
 
-/* One wire: what it joins and how (in), and what came of it (out, may be read while it runs). */
+/* One wire: what it joins and how (in), and what came of it (out, zeroed before; may be read while it runs). */
 struct lab_wire {
     int32_t fds[2];       /* near and far side, non-blocking; direction d is of the frames read from fds[d] */
     int32_t wake_fd;      /* an eventfd: write to it after a change of `wait` or *stop; -1: none, and it looks every

@@ -63,16 +63,16 @@ static bool is_lost(const struct lab_impairment *impairment, uint64_t frame, boo
     return lost;
 }
 
-struct fate decide(const struct lab_impairment *impairment, uint64_t key, int64_t number, bool *bad) {
+struct verdict decide(const struct lab_impairment *impairment, uint64_t key, int64_t number, bool *bad) {
     uint64_t frame = splitmix(key, (uint64_t)number);
-    struct fate fate = {.lost = is_lost(impairment, frame, bad)};
-    if (fate.lost) return fate;
-    fate.duplicated = happens(impairment->duplicate, frame, DRAW_DUPLICATE);
-    fate.reordered = happens(impairment->reorder, frame, DRAW_REORDER);
-    fate.corrupted = happens(impairment->corrupt, frame, DRAW_CORRUPT);
-    if (fate.corrupted) fate.bit = splitmix(frame, DRAW_BIT);
-    if (!fate.reordered) fate.delay_ns = delay_of(impairment, frame);
-    return fate;
+    struct verdict verdict = {.lost = is_lost(impairment, frame, bad)};
+    if (verdict.lost) return verdict;
+    verdict.duplicated = happens(impairment->duplicate, frame, DRAW_DUPLICATE);
+    verdict.reordered = happens(impairment->reorder, frame, DRAW_REORDER);
+    verdict.corrupted = happens(impairment->corrupt, frame, DRAW_CORRUPT);
+    if (verdict.corrupted) verdict.bit = splitmix(frame, DRAW_BIT);
+    if (!verdict.reordered) verdict.delay_ns = delay_of(impairment, frame);
+    return verdict;
 }
 
 /* ---- what may be asked, and who is spared ---- */

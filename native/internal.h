@@ -133,7 +133,7 @@ int set_slices(int fd, int64_t receive_ns, int64_t send_ns);
 /* ---- impair.c: what becomes of one frame ---- */
 
 /* The decisions about one frame. */
-struct fate {
+struct verdict {
     bool lost, duplicated, reordered, corrupted;
     uint64_t bit;     /* the one to flip, modulo those there are */
     int64_t delay_ns; /* 0 if reordered */
@@ -143,7 +143,7 @@ bool impairment_valid(const struct lab_impairment *impairment);
 /* The key of a direction's draws. */
 uint64_t draw_key(uint64_t seed, int direction);
 /* Decides about frame `number`. *bad: the Gilbert-Elliott state, which must be carried from frame to frame. */
-struct fate decide(const struct lab_impairment *impairment, uint64_t key, int64_t number, bool *bad);
+struct verdict decide(const struct lab_impairment *impairment, uint64_t key, int64_t number, bool *bad);
 /* Whether a frame is ARP or ICMPv6 neighbour discovery (types 133 to 137, RFC 4861). header: bytes of link layer. */
 bool is_discovery(const unsigned char *frame, size_t length, size_t header);
 

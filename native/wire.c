@@ -98,8 +98,6 @@ static struct direction direction_init(struct lab_wire *wire, uint8_t index, uns
 static void run_init(struct run *run, struct lab_wire *wire, struct lab_wire_event *events, unsigned char *scratch,
                      const int32_t *stop) {
     unsigned char *memory = scratch + (CACHE_LINE - (uintptr_t)scratch % CACHE_LINE) % CACHE_LINE;
-    memset(wire->counters, 0, sizeof wire->counters);
-    wire->log_begun = wire->logged = 0;
     *run = (struct run){.wire = wire, .events = events, .stop = stop};
     for (uint8_t i = 0; i < 2; i++) run->directions[i] = direction_init(wire, i, &memory);
 }
@@ -242,22 +240,22 @@ static void describe(const struct direction *d, struct frame *frame, size_t leng
 }
 
 /* Draws what becomes of a frame, and notes it. */
-static struct fate judge(struct run *run, struct direction *d, struct lab_wire_event *event,
+static struct verdict judge(struct run *run, struct direction *d, struct lab_wire_event *event,
                          const unsigned char *bytes) {
     struct lab_wire_counters *c = d->counters;
     size_t header = (size_t)run->wire->header_bytes;
     if (run->wire->spare && is_discovery(bytes, (size_t)event->length, header)) {
         event->flags |= LAB_WIRE_SPARED;
         add_one(&c->spared);
-        return (struct fate){.delay_ns = d->impairment->delay_ns};
+        return (struct verdict){.delay_ns = d->impairment->delay_ns};
     }
     event->number = d->numbers++;
-    struct fate fate = decide(d->impairment, d->key, event->number, &d->bad);
-    fate.corrupted &= (size_t)event->length > header;
-    if (fate.duplicated) event->flags |= LAB_WIRE_DUPLICATED, add_one(&c->duplicated);
-    if (fate.reordered) event->flags |= LAB_WIRE_REORDERED, add_one(&c->reordered);
-    if (fate.corrupted) event->flags |= LAB_WIRE_CORRUPTED, add_one(&c->corrupted);
-    return fate;
+    struct verdict verdict = decide(d->impairment, d->key, event->number, &d->bad);
+    verdict.corrupted &= (size_t)event->length > header;
+    if (verdict.duplicated) event->flags |= LAB_WIRE_DUPLICATED, add_one(&c->duplicated);
+    if (verdict.reordered) event->flags |= LAB_WIRE_REORDERED, add_one(&c->reordered);
+    if (verdict.corrupted) event->flags |= LAB_WIRE_CORRUPTED, add_one(&c->corrupted);
+    return verdict;
 }
 
 /* Flips one bit beyond the link layer's header. */
@@ -276,20 +274,20 @@ static int arrive(struct run *run, struct direction *d, size_t length) {
         drop(run, d, event, LAB_WIRE_OVERSIZE);
         return 0;
     }
-    struct fate fate = judge(run, d, event, frame->bytes);
-    if (fate.lost) {
+    struct verdict verdict = judge(run, d, event, frame->bytes);
+    if (verdict.lost) {
         drop(run, d, event, LAB_WIRE_LOST);
         return 0;
     }
-    if (fate.corrupted) corrupt(frame, (size_t)run->wire->header_bytes, fate.bit);
-    int error = dispatch(run, d, fate.delay_ns);
-    if (error || !fate.duplicated) return error;
+    if (verdict.corrupted) corrupt(frame, (size_t)run->wire->header_bytes, verdict.bit);
+    int error = dispatch(run, d, verdict.delay_ns);
+    if (error || !verdict.duplicated) return error;
     struct frame *copy = free_frame(d); /* the same one, unless that is held now */
     if (copy != frame) memcpy(copy, frame, sizeof *frame + length);
     copy->event.tx_ns = 0;
     copy->event.flags &= LAB_WIRE_REORDERED | LAB_WIRE_CORRUPTED;
     copy->event.flags |= LAB_WIRE_COPY;
-    return dispatch(run, d, fate.delay_ns);
+    return dispatch(run, d, verdict.delay_ns);
 }
 
 /* Reads frames. Returns how many, BATCH at most, or -errno. */

@@ -14,7 +14,7 @@
 
 enum {
     BOTH_FAMILIES = 1, /* runs as NAME-4 and NAME-6 */
-    THREADS = 2,       /* has a reflector's thread, so ThreadSanitizer should see it */
+    THREADS = 2,       /* has more than one thread, so ThreadSanitizer should see it */
 };
 
 struct check {
@@ -25,7 +25,7 @@ struct check {
 #define CASE(function, traits) {#function, function, traits}
 
 extern const struct check stream_checks[], stop_checks[], loss_checks[], refusal_checks[], failure_checks[],
-    message_checks[], icmp_checks[];
+    message_checks[], icmp_checks[], wire_checks[], impair_checks[];
 
 extern int family;       /* AF_INET or AF_INET6: what the running case is about */
 extern char trying[160]; /* the variant being tried, for messages */
@@ -145,11 +145,14 @@ struct fault {
 struct tamper {
     struct way requests, replies;
     struct fault send, recv, recvmsg; /* `send` is for sendto too */
+    struct fault read, write;         /* of the wire */
     int thread_error;                 /* what pthread_create fails with, or 0 */
     long coarse_ns;                   /* the clock stands still for so long at a time; 0: it does not */
     int64_t leap_ns;                  /* each look at it moves it on by so much */
 };
 extern struct tamper tamper;
 
+/* Tampers with nothing. */
+void tamper_not(void);
 /* Tampers with the messages of this stream. Actions are by sequence number, stream.count of them; NULL: pass. */
 void tamper_with(const struct trial *trial, const enum action *requests, const enum action *replies);

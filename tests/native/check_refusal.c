@@ -10,15 +10,15 @@
 /* ---- wrong fields ---- */
 
 /* With this change the stream is refused before anything is sent. */
-#define REFUSED(change)                                                \
-    do {                                                               \
-        struct lab_stream before = trial.stream;                       \
-        trial.stream.change;                                           \
-        snprintf(trying, sizeof trying, "%s", #change);                \
-        CHECK_EQUAL(trial_run(&trial), -EINVAL);                       \
-        CHECK_EQUAL(trial.stream.done, 0);                             \
+#define REFUSED(change)                                                    \
+    do {                                                                   \
+        struct lab_stream before = trial.stream;                           \
+        trial.stream.change;                                               \
+        snprintf(trying, sizeof trying, "%s", #change);                    \
+        CHECK_EQUAL(trial_run(&trial), -EINVAL);                           \
+        CHECK_EQUAL(trial.stream.done, 0);                                 \
         CHECK_EQUAL(tamper.requests.sent + tamper.requests.unrecorded, 0); \
-        trial.stream = before;                                         \
+        trial.stream = before;                                             \
     } while (0)
 
 static void check_fields(struct setup setup) {

@@ -1,6 +1,8 @@
 /* Stands between the code under test and the kernel (ld --wrap), and does to messages and calls what the tables say.
  *
  * Each way and each fault is about one descriptor, so only the thread that uses it touches its counters. */
+#include <unistd.h>
+
 #include "check.h"
 
 struct tamper tamper;
@@ -9,6 +11,8 @@ ssize_t __real_send(int fd, const void *bytes, size_t length, int flags);
 ssize_t __real_sendto(int fd, const void *bytes, size_t length, int flags, const struct sockaddr *to, socklen_t n);
 ssize_t __real_recv(int fd, void *bytes, size_t length, int flags);
 ssize_t __real_recvmsg(int fd, struct msghdr *message, int flags);
+ssize_t __real_read(int fd, void *bytes, size_t length);
+ssize_t __real_write(int fd, const void *bytes, size_t length);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument);
 int __real_clock_gettime(clockid_t clock, struct timespec *time);
 
@@ -16,18 +20,28 @@ ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags);
 ssize_t __wrap_sendto(int fd, const void *bytes, size_t length, int flags, const struct sockaddr *to, socklen_t n);
 ssize_t __wrap_recv(int fd, void *bytes, size_t length, int flags);
 ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags);
+ssize_t __wrap_read(int fd, void *bytes, size_t length);
+ssize_t __wrap_write(int fd, const void *bytes, size_t length);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
 
-void tamper_with(const struct trial *trial, const enum action *requests, const enum action *replies) {
-    uint64_t count = (uint64_t)trial->stream.count;
+void tamper_not(void) {
     tamper = (struct tamper){
-        .requests = {.fd = trial->stream.near_fd, .actions = requests, .count = count},
-        .replies = {.fd = trial->stream.far_fd, .actions = replies, .count = count},
+        .requests.fd = -1,
+        .replies.fd = -1,
         .send.fd = -1,
         .recv.fd = -1,
         .recvmsg.fd = -1,
+        .read.fd = -1,
+        .write.fd = -1,
     };
+}
+
+void tamper_with(const struct trial *trial, const enum action *requests, const enum action *replies) {
+    uint64_t count = (uint64_t)trial->stream.count;
+    tamper_not();
+    tamper.requests = (struct way){.fd = trial->stream.near_fd, .actions = requests, .count = count};
+    tamper.replies = (struct way){.fd = trial->stream.far_fd, .actions = replies, .count = count};
 }
 
 void send_plain(int fd, const void *bytes, size_t length) {
@@ -152,6 +166,14 @@ ssize_t __wrap_recv(int fd, void *bytes, size_t length, int flags) {
 
 ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags) {
     return strikes(&tamper.recvmsg, fd) ? -1 : __real_recvmsg(fd, message, flags);
+}
+
+ssize_t __wrap_read(int fd, void *bytes, size_t length) {
+    return strikes(&tamper.read, fd) ? -1 : __real_read(fd, bytes, length);
+}
+
+ssize_t __wrap_write(int fd, const void *bytes, size_t length) {
+    return strikes(&tamper.write, fd) ? -1 : __real_write(fd, bytes, length);
 }
 
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument) {

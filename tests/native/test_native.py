@@ -20,8 +20,10 @@ from lab import conditions, records
 
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE.parents[1] / "native"
-SOURCES = ("clock.c", "message.c", "reflector.c", "shm.c", "socket.c", "stream.c", "thread.c")
-WRAPPED = ("send", "sendto", "recv", "recvmsg", "pthread_create", "clock_gettime")
+SOURCES = (
+    "clock.c", "events.c", "impair.c", "message.c", "reflector.c", "shm.c", "socket.c", "stream.c", "thread.c", "wire.c",
+)  # fmt: skip
+WRAPPED = ("send", "sendto", "recv", "recvmsg", "read", "write", "pthread_create", "clock_gettime")
 DIALECT = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra")
 ASAN = "address,undefined"
 TSAN = "thread"
@@ -67,7 +69,7 @@ def build(folder: Path, sanitizers: str) -> tuple[str, ...]:
         missing(f"-fsanitize={sanitizers} can't run here: {tried.stderr.strip()}")
     wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
     files = [*(NATIVE / name for name in SOURCES), *sorted(HERE.glob("*.c"))]
-    built = run(cc, *flags, f"-I{NATIVE}", *files, "-o", program, *wraps)
+    built = run(cc, *flags, f"-I{NATIVE}", *files, "-o", program, *wraps, "-lm")
     assert built.returncode == 0, built.stderr
     return (*launcher, str(program))
 
@@ -127,14 +129,20 @@ def test_compiler_warns_of_nothing(compiler):
 # ---- what C and Python share ----
 
 
-def test_record_is_the_same_on_both_sides():
-    fields = ffi.typeof("struct lab_record").fields
-    assert records.RECORD.names == tuple(name for name, _ in fields)
-    assert records.RECORD.itemsize == ffi.sizeof("struct lab_record")
-    for name, field in fields:
-        dtype, offset = records.RECORD.fields[name][:2]
-        assert offset == ffi.offsetof("struct lab_record", name), name
-        assert dtype == np.dtype(field.type.cname.removesuffix("_t")), name
+@pytest.mark.parametrize(
+    ("name", "layout"), [("lab_record", records.RECORD), ("lab_wire_event", records.WIRE_EVENT)], ids=str
+)
+def test_layout_is_the_same_on_both_sides(name, layout):
+    fields = ffi.typeof(f"struct {name}").fields
+    assert layout.names == tuple(name for name, _ in fields)
+    assert layout.itemsize == ffi.sizeof(f"struct {name}")
+    for field_name, field in fields:
+        dtype, offset = layout.fields[field_name][:2]
+        array = field.type.kind == "array"
+        kind = field.type.item if array else field.type
+        assert offset == ffi.offsetof(f"struct {name}", field_name), field_name
+        assert dtype.base == np.dtype(kind.cname.removesuffix("_t").replace("unsigned char", "uint8")), field_name
+        assert dtype.shape == ((field.type.length,) if array else ()), field_name
 
 
 @pytest.mark.parametrize("name", ["UNSENT", "LOST", "LATE", "RECEIVED"])
@@ -143,10 +151,10 @@ def test_status_is_the_same_on_both_sides(name):
     assert records.STATUSES[getattr(records, name)] == name.lower()
 
 
-def test_flags_are_the_same_on_both_sides():
-    prefix = "LAB_FLAG_"
+@pytest.mark.parametrize(("prefix", "flags"), [("LAB_FLAG_", records.FLAGS), ("LAB_WIRE_", records.WIRE_FLAGS)])
+def test_flags_are_the_same_on_both_sides(prefix, flags):
     native = {name.removeprefix(prefix).lower(): getattr(lib, name) for name in dir(lib) if name.startswith(prefix)}
-    assert native == records.FLAGS
+    assert native == flags
 
 
 def test_payload_limits_are_the_same_on_both_sides():
