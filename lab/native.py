@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lab._native import ffi, lib
+from lab.checks import pick
 from lab.errors import StreamError, Unavailable, UsageError, errno_name
 from lab.records import RECORD, WIRE_EVENT, Records
 
@@ -188,7 +189,7 @@ class WireSpec:
 class WireLoop:
     """One call of the wire's loop, and the memory that it shares with those who watch it.
 
-    Raises UsageError if a number is out of range.
+    Raises UsageError if a number is out of range, or a name unknown.
     """
 
     def __init__(self, spec: WireSpec) -> None:
@@ -221,6 +222,7 @@ class WireLoop:
 
     @wait.setter
     def wait(self, wait: str) -> None:
+        pick("wait", wait, _WAITS)
         self._wire.wait = _WAITS[wait]
 
     @property
@@ -245,10 +247,13 @@ class WireLoop:
 
 def _fill_wire(wire: Any, spec: WireSpec) -> None:
     wire.fds[0], wire.fds[1] = spec.near_fd, spec.far_fd
+    pick("wait", spec.wait, _WAITS)
     wire.wait = _WAITS[spec.wait]
     for name in ("wake_fd", "frame_bytes", "header_bytes", "spin_ns", "seed", "spare", "log_size"):
         setattr(wire, name, getattr(spec, name))
     for at, impairment in zip(wire.impairments, spec.impairments, strict=True):
+        pick("distribution", impairment.distribution, _DISTRIBUTIONS)
+        pick("cut", impairment.cut, _CUTS)
         numbers = asdict(impairment)
         numbers["distribution"] = _DISTRIBUTIONS[impairment.distribution]
         numbers["cut"] = _CUTS[impairment.cut]

@@ -19,7 +19,6 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from lab.checks import pick
 from lab.errors import Unavailable
 from lab.native import Impairment, Stop, WireLoop, WireSpec
 from lab.records import WIRE_FLAGS, Records
@@ -78,7 +77,6 @@ class Wire:
         log_size: int = 65_536,
     ) -> None:
         self.header_bytes = header_bytes
-        pick("wait", wait, ("block", "spin"))
         wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         try:
             spec = WireSpec(
@@ -112,7 +110,6 @@ class Wire:
 
     @wait.setter
     def wait(self, wait: str) -> None:
-        pick("wait", wait, ("block", "spin"))
         self._running.loop.wait = wait
         if self._end.alive:
             self._running.wake()

@@ -168,7 +168,7 @@ static void queue_leaves_in_order_of_due_times(void) {
     const int64_t limit = 50, count = 80;
     struct line line = line_make(limit, 2 * count);
     line.wire.impairments[0] = (struct lab_impairment){
-        .delay_ns = 300 * MS, .ipdv_ns = 100 * MS, .distribution = LAB_UNIFORM, .limit = limit};
+        .delay_ns = 600 * MS, .ipdv_ns = 200 * MS, .distribution = LAB_UNIFORM, .limit = limit};
     line_start(&line);
     for (int64_t number = 0; number < count; number++) send_numbered(&line, 0, number);
     await(&line.wire.counters[0].arrived, count);
@@ -318,6 +318,7 @@ static void wire_fields_out_of_range(void) {
     REFUSED(fds[0] = -1);
     REFUSED(fds[1] = -1);
     REFUSED(wake_fd = -2);
+    REFUSED(wait = LAB_SPIN + 1);
     REFUSED(frame_bytes = 63);
     REFUSED(frame_bytes = LAB_MAX_FRAME + 1);
     REFUSED(header_bytes = 1);
