@@ -65,8 +65,9 @@ static size_t places_of(const struct lab_impairment *impairment) {
 }
 
 int64_t lab_wire_scratch(const struct lab_wire *wire) {
+    int32_t wait = __atomic_load_n(&wire->wait, __ATOMIC_RELAXED);
     bool sound = wire->fds[0] >= 0 && wire->fds[1] >= 0 && wire->wake_fd >= -1 &&
-                 (wire->wait == LAB_BLOCK || wire->wait == LAB_SPIN) && wire->frame_bytes >= MIN_FRAME &&
+                 (wait == LAB_BLOCK || wait == LAB_SPIN) && wire->frame_bytes >= MIN_FRAME &&
                  wire->frame_bytes <= LAB_MAX_FRAME && (wire->header_bytes == 0 || wire->header_bytes == ETHERNET) &&
                  wire->spin_ns >= 0 && wire->spin_ns <= LAB_MAX_TIMEOUT_NS && wire->log_size >= 1;
     size_t bytes = CACHE_LINE; /* to begin at a whole one */

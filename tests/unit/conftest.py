@@ -1,13 +1,19 @@
-"""Studies made by hand: no socket, no world, known answers."""
+"""Studies made by hand, known answers; and wires between socket pairs: no world, no privilege."""
 
 from __future__ import annotations
+
+import socket
+import struct
+import time
 
 import numpy as np
 import pytest
 
 import lab
-from lab.records import LATE, LOST, RECEIVED, RECORD
+from lab.native import Impairment
+from lab.records import LATE, LOST, RECEIVED, RECORD, WIRE_FLAGS
 from lab.studies import Study, counts
+from lab.wire import Wire
 
 
 @pytest.fixture
@@ -45,3 +51,90 @@ def study(tmp_path, records):
         return made
 
     return build
+
+
+class Line:
+    """A wire between two socket pairs, which keep the bounds of frames: what goes in at one end comes out at the other."""
+
+    def __init__(self, out=Impairment(), back=Impairment(), **more):  # noqa: B008 - it is frozen
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+        (self.near, near), (self.far, far) = pairs
+        for end in (self.near, self.far, near, far):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self.near.settimeout(20)
+        self.far.settimeout(20)
+        self.wire = Wire(near, far, (out, back), **more)
+
+    def close(self):
+        self.wire.close()
+        self.near.close()
+        self.far.close()
+
+    @staticmethod
+    def frame(number, length=64):
+        """An Ethernet frame of a type set aside for experiments (IEEE 802), numbered."""
+        return struct.pack("!12xHI", 0x88B5, number).ljust(length, b"\x5a")
+
+    @staticmethod
+    def number_of(frame):
+        return struct.unpack_from("!I", frame, 14)[0]
+
+    @staticmethod
+    def flagged(events, name):
+        return events["flags"] & WIRE_FLAGS[name] != 0
+
+    @staticmethod
+    def drain(end):
+        """What has come out at a non-blocking end."""
+        frames = []
+        try:
+            while True:
+                frames.append(end.recv(1 << 16))
+        except BlockingIOError:
+            return frames
+
+    def receive(self, count):
+        """Waits for so many frames at the far end."""
+        return [self.far.recv(1 << 16) for _ in range(count)]
+
+    def settled(self):
+        """Frames from near whose fate is known."""
+        out = self.wire.counters()[0]
+        fates = ("forwarded", "lost", "queue", "oversize", "unsent", "discarded")
+        return sum(out[name] for name in fates) - out["duplicated"]
+
+    def carry(self, frames):
+        """Sends frames from near to far a few at a time, waits for their fates, and returns what arrived."""
+        arrived = []
+        self.far.setblocking(False)
+        deadline = time.monotonic() + 30
+        for start in range(0, len(frames), 16):
+            for frame in frames[start : start + 16]:
+                self.near.send(frame)
+            while self.settled() < min(start + 16, len(frames)):
+                arrived += self.drain(self.far)
+                assert time.monotonic() < deadline, self.wire.counters()
+        arrived += self.drain(self.far)
+        self.far.settimeout(20)
+        return arrived
+
+    def log(self, count):
+        """The events, once there are `count`: a frame arrives right before its event is written."""
+        deadline = time.monotonic() + 30
+        while self.wire.logged < count:
+            assert time.monotonic() < deadline, self.wire.counters()
+        return self.wire.events().events
+
+
+@pytest.fixture
+def line():
+    """Builds lines, and closes them."""
+    made = []
+
+    def build(*arguments, **more):
+        made.append(Line(*arguments, **more))
+        return made[-1]
+
+    yield build
+    for each in made:
+        each.close()
