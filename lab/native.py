@@ -202,12 +202,16 @@ class WireLoop:
         if needed < 0:
             raise UsageError(
                 "a number of the wire is out of range: give probabilities from 0 to 1, times up to 1 h, a rate of 0 or "
-                f"from 1000 bit/s, a limit of 1 to {lib.LAB_MAX_LIMIT:,} frames of 64 to {lib.LAB_MAX_FRAME:,} bytes"
+                f"from 1000 bit/s, a limit of 1 to {lib.LAB_MAX_LIMIT:,} frames of 64 to {lib.LAB_MAX_FRAME:,} bytes, "
+                f"a log of 1 to {lib.LAB_MAX_LOG:,} events"
             )
-        self._events = np.zeros(spec.log_size, WIRE_EVENT)
+        try:
+            # Not touched beforehand: the places of a queue that is never so full may never be needed.
+            self._events, scratch = np.zeros(spec.log_size, WIRE_EVENT), np.zeros(needed, np.uint8)
+        except MemoryError:
+            raise UsageError(f"no memory for a queue of {needed:,} bytes and its log: give a smaller limit") from None
         self._ring = ffi.from_buffer("struct lab_wire_event[]", self._events, require_writable=True)
-        # Not touched beforehand: the places of a queue that is never so full may never be needed.
-        self._scratch = ffi.from_buffer("unsigned char[]", np.zeros(needed, np.uint8), require_writable=True)
+        self._scratch = ffi.from_buffer("unsigned char[]", scratch, require_writable=True)
 
     def run(self, stop: Stop) -> None:
         """Forwards frames until `stop` is set. Raises Unavailable if a side can't be read or written any more."""

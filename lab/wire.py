@@ -117,7 +117,7 @@ class Wire:
     def pin(self, cpu: int) -> None:
         """Lets the wire's thread run on this CPU only. Raises Unavailable."""
         try:
-            os.sched_setaffinity(self._running.thread.native_id or 0, {cpu})
+            os.sched_setaffinity(self._running.thread.native_id or -1, {cpu})
         except OSError as error:
             allowed = sorted(os.sched_getaffinity(0))
             raise Unavailable(

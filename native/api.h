@@ -104,6 +104,8 @@ int64_t lab_stream_run(struct lab_stream *stream, struct lab_record *records, un
 #define LAB_MAX_FRAME 65553
 /* The most frames that a direction may hold. */
 #define LAB_MAX_LIMIT 1000000
+/* The most events that a log keeps. */
+#define LAB_MAX_LOG 16777216
 /* Room beyond the limit, for the frames of neighbour discovery alone. */
 #define LAB_SPARED_ROOM 64
 

@@ -69,7 +69,8 @@ int64_t lab_wire_scratch(const struct lab_wire *wire) {
     bool sound = wire->fds[0] >= 0 && wire->fds[1] >= 0 && wire->wake_fd >= -1 &&
                  (wait == LAB_BLOCK || wait == LAB_SPIN) && wire->frame_bytes >= MIN_FRAME &&
                  wire->frame_bytes <= LAB_MAX_FRAME && (wire->header_bytes == 0 || wire->header_bytes == ETHERNET) &&
-                 wire->spin_ns >= 0 && wire->spin_ns <= LAB_MAX_TIMEOUT_NS && wire->log_size >= 1;
+                 wire->spin_ns >= 0 && wire->spin_ns <= LAB_MAX_TIMEOUT_NS && wire->log_size >= 1 &&
+                 wire->log_size <= LAB_MAX_LOG;
     size_t bytes = CACHE_LINE; /* to begin at a whole one */
     for (int i = 0; i < 2 && sound; i++) {
         const struct lab_impairment *impairment = &wire->impairments[i];

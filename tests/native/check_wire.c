@@ -324,6 +324,7 @@ static void wire_fields_out_of_range(void) {
     REFUSED(header_bytes = 1);
     REFUSED(spin_ns = -1);
     REFUSED(log_size = 0);
+    REFUSED(log_size = LAB_MAX_LOG + 1);
     REFUSED(impairments[0].limit = 0);
     REFUSED(impairments[1].limit = LAB_MAX_LIMIT + 1);
     REFUSED(impairments[0].delay_ns = LAB_MAX_TIMEOUT_NS + 1);

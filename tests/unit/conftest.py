@@ -54,7 +54,7 @@ def study(tmp_path, records):
 
 
 class Line:
-    """A wire between two socket pairs, which keep the bounds of frames: what goes in at one end comes out at the other."""
+    """A wire between two socket pairs, which keep the bounds of frames. What goes in at one end leaves at the other."""
 
     def __init__(self, out=Impairment(), back=Impairment(), **more):  # noqa: B008 - it is frozen
         pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]

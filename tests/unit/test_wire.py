@@ -274,7 +274,15 @@ def test_an_unknown_name_is_refused(wrong):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"frame_bytes": 63}, {"frame_bytes": 65_554}, {"header_bytes": 4}, {"log_size": 0}, {"seed": -1}, {"spin_ns": -1}],
+    [
+        {"frame_bytes": 63},
+        {"frame_bytes": 65_554},
+        {"header_bytes": 4},
+        {"log_size": 0},
+        {"log_size": 1 << 25},
+        {"seed": -1},
+        {"spin_ns": -1},
+    ],
     ids=str,
 )
 def test_a_setting_out_of_range_is_refused(wrong):
@@ -302,3 +310,20 @@ assert near.recv(10) == b"through"
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]  # of forking beside a thread
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_queue_that_no_memory_holds_is_refused():
+    code = """
+import resource, socket
+from lab.errors import UsageError
+from lab.native import Impairment
+from lab.wire import Wire
+resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
+near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+try:
+    Wire(near, far, (Impairment(limit=1_000_000), Impairment(limit=1_000_000)))
+except UsageError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert "give a smaller limit" in done.stdout, done.stderr

@@ -11,7 +11,6 @@ from lab.native import Impairment
 from lab.records import WIRE_EVENT
 from lab.wire import dropped_probes, probe_numbers
 
-
 # ---- the log ----
 
 
