@@ -183,9 +183,9 @@ def _impaired(study: Study) -> str | None:
     asked = study.document["experiment"].get("impair")
     if not asked:
         return None
-    means = {link["name"]: link["impaired"] for link in study.document["world"]["links"].values()}
-    told = ", ".join(f"{name} by {by}" for name, by in means.items() if by)
-    return f"impaired each way: {Impairment.from_json(asked)} ({told})"
+    links = study.document.get("world", {}).get("links", {})
+    told = ", ".join(f"{name} by {link['impaired']}" for name, link in links.items() if link["impaired"])
+    return f"impaired each way: {Impairment.from_json(asked)}" + (f" ({told})" if told else "")
 
 
 def _order(row: Row) -> tuple[Any, ...]:

@@ -24,7 +24,7 @@
 static void check_fields(struct setup setup) {
     struct trial trial = trial_open(setup);
     REFUSED(kind = -1);
-    REFUSED(kind = LAB_TCP + 1);
+    REFUSED(kind = LAB_SHM + 1);
     REFUSED(kind = LAB_ICMP_RAW); /* has no far end */
     REFUSED(kind = LAB_ICMP_PING);
     REFUSED(family = AF_UNSPEC);

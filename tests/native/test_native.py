@@ -160,8 +160,12 @@ def test_flags_are_the_same_on_both_sides(prefix, flags):
 
 def test_payload_limits_are_the_same_on_both_sides():
     assert conditions.MAX_PAYLOAD == lib.LAB_MAX_PAYLOAD
-    assert conditions.MIN_PAYLOAD == {
-        "icmp": lib.LAB_MIN_PAYLOAD_ICMP,
-        "udp": lib.LAB_MIN_PAYLOAD,
-        "tcp": lib.LAB_MIN_PAYLOAD,
-    }
+    assert (
+        dict.fromkeys(conditions.BASELINES, lib.LAB_MIN_PAYLOAD)
+        | {
+            "icmp": lib.LAB_MIN_PAYLOAD_ICMP,
+            "udp": lib.LAB_MIN_PAYLOAD,
+            "tcp": lib.LAB_MIN_PAYLOAD,
+        }
+        == conditions.MIN_PAYLOAD
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from lab.conditions import BASELINES, LINKS, PROBES
 from lab.figures import KINDS, save
 from lab.figures.ridge import density
 from lab.figures.style import REST, line_of, mark_of
+from lab.impairments import Impairment
 from lab.studies import Study, counts
 
 RNG = np.random.default_rng(5)
@@ -252,7 +254,7 @@ def test_a_network_card_has_a_row_behind_its_name(study, records):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_impaired_and_partial_studies_say_so(study, kind):
-    impair = {"delay_ns": 5_000_000, "loss": 0.01, "seed": 7}
+    impair = asdict(Impairment(delay_ns=5_000_000, loss=0.01, seed=7))
     figure = study(ways(("lo", "veth"), baselines=()), complete=False, experiment={"impair": impair}).plot(kind)
     assert "Impaired, each direction: delay=5ms,loss=1%,seed=7." in words(figure)
     assert "Partial" in words(figure)
