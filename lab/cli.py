@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import io
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +67,9 @@ Impair = Annotated[str | None, typer.Option("--impair", metavar="SPEC", help=Con
 Target = Annotated[str | None, typer.Option("--target", metavar="ADDR", help="the address that nic:NAME asks")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")]
 Seed = Annotated[int | None, typer.Option("--seed", help="of the order of runs; default: drawn now, and kept")]
+Capture = Annotated[
+    str | None, typer.Option("--capture", metavar="FILE", help="write every frame of its lo to FILE (pcapng)")
+]
 StudyPath = Annotated[Path | None, typer.Argument(metavar="[STUDY]", help="its folder; default: the newest")]
 
 
@@ -95,11 +100,14 @@ def _fail(text: str, code: int) -> int:
     return code
 
 
-def _command(example: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _command(
+    example: str, name: str | None = None, *, more: str = "", **settings: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Makes a function a command, with an example in its help, and its errors one line and an exit code.
 
     They are caught here rather than in ``main``, because the parser has ideas of its own about KeyboardInterrupt and
-    about OSError, which some of ours are.
+    about OSError, which some of ours are. name: if it is not the function's. more: help that follows its docstring.
+    settings: of the parser's context.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
@@ -116,7 +124,12 @@ def _command(example: str) -> Callable[[Callable[..., None]], Callable[..., None
             except OSError as error:
                 raise typer.Exit(_fail(f"cannot write the output: {error.strerror}", 1)) from error
 
-        return app.command(epilog=f"Example: {example}")(guarded)
+        return app.command(
+            name,
+            help=inspect.cleandoc(function.__doc__ or "") + more,
+            epilog=f"Example: {example}",
+            context_settings=settings,
+        )(guarded)
 
     return register
 
@@ -287,6 +300,52 @@ def doctor(as_json: Json = False) -> None:
         print(report)
     if not report.ok:
         raise typer.Exit(1)
+
+
+#: What ``exec`` and ``shell`` say of the world they run in.
+_PRIVATE_WORLD = """
+
+Its network is its own: lo, up, and nothing else. No link leads out, so nothing that is sent there can reach or
+disturb another machine, or this one's network; and every port is free. It needs no root, and vanishes with its last
+process.
+
+All else is the caller's: user and group, directory, open files, environment, terminal and job control. Signals sent
+to lab are handed on, and lab exits as {it} did: with its code, with 128 + n if it died of signal n.
+
+What differs: /sys/class/net still shows the host's links; abstract unix sockets of the host are out of reach (those
+with a path, and sockets that were open before, still lead to it). Without root, files of root and of supplementary
+groups look like nobody's, and set-uid programs such as sudo gain no rights.
+
+If lab is killed (SIGKILL), so is {it}, but not what it has started. The capture ends with {it} or with lab, and is
+complete up to there; frames that the kernel had to drop are counted in it, and in a warning.
+"""
+_EXIT_CODES = """
+Exits 127 if CMD was not found, 126 if it could not be run. Options of lab go before CMD; what follows it is its own.
+"""
+
+
+@_command(
+    "lab exec --capture ping.pcapng -- ping -c 3 ::1",
+    "exec",
+    more=_PRIVATE_WORLD.format(it="CMD") + _EXIT_CODES,
+    allow_interspersed_args=False,
+)
+def exec_(
+    command: Annotated[list[str], typer.Argument(metavar="CMD", help="the command and its arguments")],
+    capture: Capture = None,
+) -> None:
+    """Run any command in a private world."""
+    from lab.private import run_private
+
+    raise typer.Exit(run_private(command, capture))
+
+
+@_command("lab shell --capture session.pcapng", more=_PRIVATE_WORLD.format(it="the shell"))
+def shell(capture: Capture = None) -> None:
+    """Open a shell ($SHELL, or /bin/sh) in a private world."""
+    from lab.private import run_private
+
+    raise typer.Exit(run_private([os.environ.get("SHELL") or "/bin/sh"], capture))
 
 
 # ---- printing ----

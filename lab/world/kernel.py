@@ -15,6 +15,9 @@ __all__ = [
     "CLONE_NEWNET",
     "CLONE_NEWUSER",
     "MAX_MESSAGE",
+    "USERNS_FIX",
+    "die_with_parent",
+    "enter_private_network",
     "inside",
     "link_mtu",
     "link_up",
@@ -28,6 +31,12 @@ __all__ = [
 #: Bytes of a request to the helper, or of its reply, at most.
 MAX_MESSAGE = 1 << 16
 
+#: What mends it where no user namespace can be made.
+USERNS_FIX = (
+    "Allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu; "
+    "user.max_user_namespaces above 0; --security-opt seccomp=unconfined in a container), or run as root"
+)
+
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 _NAMES = {
     CLONE_NEWNET: "CLONE_NEWNET",
@@ -35,6 +44,7 @@ _NAMES = {
     CLONE_NEWUSER | CLONE_NEWNET: "CLONE_NEWUSER | CLONE_NEWNET",
 }
 _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
+_PR_SET_PDEATHSIG = 1
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFMTU, _IFF_UP = 0x8913, 0x8914, 0x8921, 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -86,6 +96,28 @@ def map_self(uid: int, gid: int, inside: int | None = None) -> None:
             Path(f"/proc/self/{name}").write_text(text)
         except OSError as error:
             raise OSError(error.errno, error.strerror, f"write /proc/self/{name}") from None
+
+
+def enter_private_network(inside: int | None = 0) -> str:
+    """Moves the caller, of one thread, into a new network namespace whose lo is up; "root" or "user namespace".
+
+    Root needs no more; anybody else enters a new user namespace as well, as the user `inside` (see map_self).
+    """
+    uid, gid = os.getuid(), os.getgid()
+    rights = "root"
+    try:
+        unshare(CLONE_NEWNET)
+    except PermissionError:
+        unshare(CLONE_NEWUSER | CLONE_NEWNET)
+        map_self(uid, gid, inside)
+        rights = "user namespace"
+    link_up("lo")
+    return rights
+
+
+def die_with_parent(number: int) -> None:
+    """Has the kernel send the caller signal `number` when its parent dies (PR_SET_PDEATHSIG); survives execve(2)."""
+    _checked(_libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
 
 
 def link_up(name: str) -> None:

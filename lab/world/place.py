@@ -12,13 +12,12 @@ from lab.impairments import Impairment
 from lab.wire import Wire
 from lab.world.baselines import baseline
 from lab.world.client import Client, Refused
-from lab.world.kernel import link_mtu
+from lab.world.kernel import USERNS_FIX, link_mtu
 from lab.world.link import Link
 
 __all__ = [
     "ENDS",
     "NAMESPACES_FIX",
-    "USERNS_FIX",
     "Place",
     "Skipped",
     "add_existing",
@@ -28,11 +27,7 @@ __all__ = [
 ]
 
 ENDS = ("near", "far", "middle")
-USERNS_FIX = (
-    "Allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu; "
-    "user.max_user_namespaces above 0; --security-opt seccomp=unconfined in a container), "
-    "run as root, or measure this machine's own lo with --world host"
-)
+WORLD_FIX = f"{USERNS_FIX}, or measure this machine's own lo with --world host"
 NAMESPACES_FIX = "Raise user.max_net_namespaces, or run as root"
 
 
@@ -77,7 +72,7 @@ def greet(client: Client, join: int | None = None) -> str:
     except Refused as error:
         if join is None:
             raise Unavailable(
-                f"cannot make a private network: {error.filename}", errno=error.errno, fix=USERNS_FIX
+                f"cannot make a private network: {error.filename}", errno=error.errno, fix=WORLD_FIX
             ) from None
         raise Unavailable(
             f"cannot join the network of process {join}: {error.filename}",

@@ -1,0 +1,149 @@
+"""Any command in a private world: a network namespace of its own with nothing but lo, captured if that is wanted.
+
+Three processes: ``lab`` enters the namespace and stays to wait; CMD, its child, inherits it; the capturer (see
+``lab.taps.recorder``) writes what passes lo. CMD stays in the caller's process group, so the terminal treats it as
+if there were nothing in between: ``lab`` leaves it what the terminal sends, hands on what others send, stops when
+CMD is stopped, and exits as it did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+from lab.errors import Unavailable, UsageError
+from lab.taps.recorder import Recorder
+from lab.world import kernel
+
+__all__ = ["run_private"]
+
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as sh(1) and env(1) exit
+_SI_KERNEL = 0x80  # siginfo's si_code of what the terminal sends; asm-generic/siginfo.h
+_PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
+#: Held back from ``lab`` while CMD runs, and looked at one by one: all but what would be a fault of its own.
+_WATCHED = signal.valid_signals() - {
+    signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP,
+    signal.SIGSYS, signal.SIGABRT,
+}  # fmt: skip
+
+
+def run_private(command: list[str], capture: str | None = None) -> int:
+    """Runs `command` in a private world; returns its exit code, 128 + n if it died of signal n, 126 or 127.
+
+    capture: a pcapng file for every frame of its lo; if it could not be written to the end, and `command` exited with
+    0, returns 1. Moves the calling process, which must have one thread, into that world for good. Raises UsageError,
+    or Unavailable where no world or no file can be made.
+    """
+    if capture == "-":
+        raise UsageError("--capture -: standard output is the command's; name a file (./- for one of that name)")
+    environment = _given_environment()
+    with _open(capture) if capture else contextlib.nullcontext() as file:
+        _enter()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+        recorder = Recorder("lo", file) if file else None
+        code = _wait_for(_start(command, environment, mask))
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if recorder is None:
+            return code
+        recording = recorder.finish()
+    if recording.error:
+        _tell(f"error: cannot write {capture} to its end: {recording.error}; what came before can be read")
+        return code or 1
+    if recording.dropped:
+        lost, seen = recording.dropped, recording.frames + recording.dropped
+        _tell(f"warning: {lost:,} of {seen:,} frames are missing from {capture}: they came faster than it was written")
+    return code
+
+
+def _tell(text: str) -> None:
+    print(f"lab: {text}", file=sys.stderr, flush=True)
+
+
+def _given_environment() -> dict[bytes, bytes]:
+    """What we were started with. os.environ is not that: under the C locale Python sets LC_CTYPE (PEP 538)."""
+    entries = Path("/proc/self/environ").read_bytes().split(b"\0")
+    return dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
+
+
+def _open(path: str) -> BinaryIO:
+    try:
+        return Path(path).open("wb", buffering=0)
+    except OSError as error:
+        raise Unavailable(f"cannot write {path}", errno=error.errno, fix="Name another file with --capture") from error
+
+
+def _enter() -> None:
+    """Moves this process into a network namespace with lo up and, if it is not root, a user namespace with its ids."""
+    gid = os.getgid()
+    try:
+        rights = kernel.enter_private_network(inside=None)
+    except OSError as error:
+        what = f"cannot make a private network: {error.filename}"
+        raise Unavailable(what, errno=error.errno, fix=kernel.USERNS_FIX) from error
+    if rights != "root":
+        # Many systems let everybody ping, but a new namespace lets nobody. A read-only /proc leaves it so.
+        with contextlib.suppress(OSError):
+            Path("/proc/sys/net/ipv4/ping_group_range").write_text(f"{gid} {gid}")
+
+
+def _start(command: list[str], environment: dict[bytes, bytes], mask: set[int]) -> int:
+    """Starts CMD with the signal mask that we were given, and returns its process id."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it was ignored, no exit code could be had
+    lab = os.getpid()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.signal(signal.SIGCHLD, before)
+            code = _become(command, environment, mask, lab)
+        finally:
+            os._exit(code)
+    # A Ctrl-C from before there was a child is the child's, too; it holds back what it may have got itself.
+    while early := signal.sigtimedwait(_WATCHED - {signal.SIGCHLD}, 0):
+        os.kill(child, early.si_signo)
+    return child
+
+
+def _become(command: list[str], environment: dict[bytes, bytes], mask: set[int], lab: int) -> int:
+    """Replaces this process by CMD; returns an exit code if that fails."""
+    kernel.die_with_parent(signal.SIGKILL)
+    if os.getppid() != lab:
+        return 1  # it was killed before the kernel knew
+    for number in _PYTHON_IGNORES:
+        signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    try:
+        os.execvpe(command[0], command, environment)  # noqa: S606 - no shell, as the user gave it
+    except OSError as error:
+        found = not isinstance(error, FileNotFoundError)
+        fix = "make it executable (chmod +x), or name its interpreter" if found else "check its name and PATH"
+        _tell(f"error: cannot run {command[0]}: {error.strerror}; {fix}")
+        return _NOT_EXECUTABLE if found else _NOT_FOUND
+
+
+def _wait_for(child: int) -> int:
+    """Waits for CMD's end, and hands on the signals that are not the terminal's, which CMD gets itself."""
+    while True:
+        got = signal.sigwaitinfo(_WATCHED)
+        if got.si_signo == signal.SIGCHLD:
+            pid, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED)
+            if pid and os.WIFSTOPPED(status):
+                _stop_likewise(os.WSTOPSIG(status))
+            elif pid:
+                code = os.waitstatus_to_exitcode(status)
+                return code if code >= 0 else 128 - code
+        elif got.si_code != _SI_KERNEL and got.si_pid != child:
+            os.kill(child, got.si_signo)
+
+
+def _stop_likewise(number: int) -> None:
+    """Stops by the signal that stopped CMD, so that the shell sees it. Its SIGCONT comes to us like any other."""
+    os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})  # here
+    signal.pthread_sigmask(signal.SIG_BLOCK, {number})
