@@ -1,26 +1,28 @@
 """The capturer: a process that writes what a tap sees to a pcapng file, until the one that started it lets go or dies.
 
-Started by ``Recorder`` as ``python -m lab.taps.recorder TAP FILE``, both descriptors. Its standard input is a pipe
-that nobody writes to: its end is the word to finish, and comes however the starter ends. What was recorded is told
-as JSON on standard output. It needs no rights: the tap was opened for it.
+It is forked rather than executed, so that it reads the tap within a millisecond: what a program sends in the time in
+which Python starts would fill any ring. A pipe that nobody writes to tells it to finish: its end comes however the
+starter ends. It needs no rights, as the tap was opened for it, and belongs to no terminal.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from lab.taps import pcapng, ring
 
 __all__ = ["Recorder", "Recording"]
 
+_STDERR = 2
 _FLAGS_OF_KIND = {
     socket.PACKET_HOST: pcapng.INBOUND | pcapng.UNICAST,
     socket.PACKET_BROADCAST: pcapng.INBOUND | pcapng.BROADCAST,
@@ -48,27 +50,52 @@ class Recording:
 class Recorder:
     """Records an interface of the current network namespace from now on. Raises Unavailable.
 
-    file: open for writing; written to, and not closed.
+    file: open for writing; written to, and not closed. The calling process must have one thread.
     """
 
     def __init__(self, interface: str, file: BinaryIO) -> None:
         start_ns = time.time_ns()
         with ring.open_tap(interface) as tap:
-            descriptors = (tap.fileno(), file.fileno())
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "lab.taps.recorder", interface, str(start_ns), *map(str, descriptors)],
-                pass_fds=descriptors,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                start_new_session=True,  # what the terminal sends is not for it
-            )
+            stop, self._stop = os.pipe()
+            self._told, tell = os.pipe()
+            self._process = os.fork()
+            if self._process == 0:
+                try:
+                    _detach(keep={_STDERR, tap.fileno(), file.fileno(), stop, tell})
+                    recording = _attempt(interface, start_ns, tap, file, stop)
+                    os.write(tell, json.dumps(asdict(recording)).encode())
+                except Exception:
+                    sys.excepthook(*sys.exc_info())
+                finally:
+                    os._exit(0)
+        os.close(stop)
+        os.close(tell)
 
     def finish(self) -> Recording:
         """Has what was seen so far written, and the process ended."""
-        told, _ = self._process.communicate()
-        if not told:
-            return Recording(error=f"its process ended with {self._process.returncode}")
-        return Recording(**json.loads(told))
+        os.close(self._stop)
+        with os.fdopen(self._told) as told:
+            text = told.read()
+        _, status = os.waitpid(self._process, 0)
+        return Recording(**json.loads(text)) if text else Recording(error=f"the capturer ended with status {status}")
+
+
+def _detach(keep: set[int]) -> None:
+    """Leaves the terminal, and lets go of every descriptor but these: whoever waits for their end shall see it."""
+    os.setsid()
+    for entry in Path("/proc/self/fd").iterdir():
+        descriptor = int(entry.name)
+        if descriptor not in keep:
+            with contextlib.suppress(OSError):  # the folder's own is closed already
+                os.close(descriptor)
+
+
+def _attempt(interface: str, start_ns: int, tap: socket.socket, file: BinaryIO, stop: int) -> Recording:
+    out = os.fdopen(file.fileno(), "wb", _BUFFER_BYTES)
+    try:
+        return _record(interface, start_ns, tap, out, stop)
+    except OSError as error:
+        return Recording(error=error.strerror)
 
 
 def _flags(frame: ring.Frame) -> int:
@@ -81,7 +108,7 @@ def _flags(frame: ring.Frame) -> int:
 
 def _record(interface: str, start_ns: int, tap: socket.socket, file: BinaryIO, stop: int) -> Recording:
     """Writes frames until `stop` is readable, and then what the tap had seen by that time."""
-    from importlib.metadata import version  # slow to import, and Recorder is in a hurry
+    from importlib.metadata import version  # slow to import, and the starter is in a hurry
 
     uname = os.uname()
     system = f"{uname.sysname} {uname.release}"
@@ -109,19 +136,3 @@ def _record(interface: str, start_ns: int, tap: socket.socket, file: BinaryIO, s
     writer.statistics(start_ns=start_ns, end_ns=time.time_ns(), received=received, dropped=dropped, written=written)
     file.flush()
     return Recording(written, dropped)
-
-
-def main() -> None:
-    """Records until standard input ends."""
-    interface, start_ns, tap, out = sys.argv[1], *map(int, sys.argv[2:])
-    file = os.fdopen(out, "wb", _BUFFER_BYTES)
-    try:
-        recording = _record(interface, start_ns, socket.socket(fileno=tap), file, sys.stdin.fileno())
-    except OSError as error:
-        recording = Recording(error=error.strerror)
-    print(json.dumps(asdict(recording)), flush=True)
-    os._exit(0)  # closing the file would try once more to write what could not be written
-
-
-if __name__ == "__main__":
-    main()
