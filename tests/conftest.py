@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
@@ -99,3 +101,62 @@ def wait_until() -> Callable[..., None]:
             time.sleep(0.01)
 
     return wait_until
+
+
+@pytest.fixture(scope="session")
+def read_pcapng() -> Callable[[Path], SimpleNamespace]:
+    """Reads a whole little-endian pcapng file of one section by the draft, and checks its structure on the way.
+
+    section: options by code. interfaces: (link type, snaplen, options). frames: time_ns, data, length, flags.
+    statistics: counts by option code, with start_ns and end_ns.
+    """
+
+    def options(data: bytes) -> dict[int, bytes]:
+        found = {}
+        while data:
+            code, size = struct.unpack_from("<HH", data)
+            if code == 0:
+                assert data == bytes(4)
+                break
+            found[code] = data[4 : 4 + size]
+            data = data[4 + size + -size % 4 :]
+        return found
+
+    def time_ns(data: bytes) -> int:
+        high, low = struct.unpack("<II", data)
+        return high << 32 | low
+
+    def read(path: Path) -> SimpleNamespace:
+        data, at = path.read_bytes(), 0
+        file = SimpleNamespace(section=None, interfaces=[], frames=[], statistics=None)
+        while at < len(data):
+            assert file.statistics is None, "a block after the statistics"
+            kind, total = struct.unpack_from("<II", data, at)
+            assert total % 4 == 0
+            assert struct.unpack_from("<I", data, at + total - 4) == (total,)
+            body = data[at + 8 : at + total - 4]
+            assert (kind == 0x0A0D0D0A) == (at == 0)
+            if kind == 0x0A0D0D0A:
+                assert body[:16] == struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)
+                file.section = options(body[16:])
+            elif kind == 1:
+                link_type, reserved, snaplen = struct.unpack_from("<HHI", body)
+                assert reserved == 0
+                file.interfaces.append((link_type, snaplen, options(body[8:])))
+            elif kind == 6:
+                interface, kept, length = struct.unpack("<I8x2I", body[:20])
+                assert interface < len(file.interfaces)
+                (flags,) = struct.unpack("<I", options(body[20 + kept + -kept % 4 :])[2])
+                frame = SimpleNamespace(
+                    time_ns=time_ns(body[4:12]), data=body[20 : 20 + kept], length=length, flags=flags
+                )
+                file.frames.append(frame)
+            else:
+                assert kind == 5
+                found = options(body[12:])
+                file.statistics = {"start_ns": time_ns(found.pop(2)), "end_ns": time_ns(found.pop(3))}
+                file.statistics |= {code: struct.unpack("<Q", value)[0] for code, value in found.items()}
+            at += total
+        return file
+
+    return read
