@@ -1,9 +1,9 @@
 """Any command in a private world: a network namespace of its own with nothing but lo, captured if that is wanted.
 
-Three processes: ``lab`` enters the namespace and stays to wait; CMD, its child, inherits it; the capturer (see
-``lab.taps.recorder``) writes what passes lo. CMD stays in the caller's process group, so the terminal treats it as
-if there were nothing in between: ``lab`` leaves it what the terminal sends, hands on what others send, stops when
-CMD is stopped, and exits as it did.
+``lab`` enters the namespace and stays to wait; CMD, its child, inherits it. Two attendants may outlive ``lab`` for a
+moment: the capturer, which writes what passes lo, and the guard, which kills CMD if ``lab`` was killed. CMD stays in
+the caller's process group, so the terminal treats it as if there were nothing in between: ``lab`` leaves it what the
+terminal sends, hands on what others send, stops when CMD is stopped, and exits as it did.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lab.errors import Unavailable, UsageError
+from lab.processes import Attendant, fork_into
 from lab.taps.recorder import Recorder
 from lab.world import kernel
 
@@ -45,7 +46,11 @@ def run_private(command: list[str], capture: str | None = None) -> int:
         _enter()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
         recorder = Recorder("lo", file) if file else None
-        code = _wait_for(_start(command, environment, mask))
+        child = _start(command, environment, mask)
+        end = os.pidfd_open(child)
+        guard = Attendant(lambda stop: _kill_at_end(end, stop), keep=[end])
+        code = _wait_for(child)
+        guard.dismiss()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if recorder is None:
             return code
@@ -94,15 +99,13 @@ def _start(command: list[str], environment: dict[bytes, bytes], mask: set[int]) 
     """Starts CMD with the signal mask that we were given, and returns its process id."""
     before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # where it was ignored, no exit code could be had
     lab = os.getpid()
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            signal.signal(signal.SIGCHLD, before)
-            code = _become(command, environment, mask, lab)
-        finally:
-            os._exit(code)
-    # A Ctrl-C from before there was a child is the child's, too; it holds back what it may have got itself.
+
+    def become() -> int:
+        signal.signal(signal.SIGCHLD, before)
+        return _become(command, environment, mask, lab)
+
+    child = fork_into(become)
+    # What came before there was a child is for it, such as a Ctrl-C. What it has got as well, it still holds back.
     while early := signal.sigtimedwait(_WATCHED - {signal.SIGCHLD}, 0):
         os.kill(child, early.si_signo)
     return child
@@ -125,6 +128,13 @@ def _become(command: list[str], environment: dict[bytes, bytes], mask: set[int],
         fix = "make it executable (chmod +x), or name its interpreter" if found else "check its name and PATH"
         _tell(f"error: cannot run {command[0]}: {error.strerror}; {fix}")
         return _NOT_EXECUTABLE if found else _NOT_FOUND
+
+
+def _kill_at_end(process: int, stop: int) -> None:
+    """The guard's work: where CMD's file has capabilities, as that of ping may, the kernel forgets die_with_parent."""
+    os.read(stop, 1)
+    with contextlib.suppress(ProcessLookupError):  # it has ended, and lab knows
+        signal.pidfd_send_signal(process, signal.SIGKILL)
 
 
 def _wait_for(child: int) -> int:

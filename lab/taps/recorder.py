@@ -1,8 +1,7 @@
-"""The capturer: a process that writes what a tap sees to a pcapng file, until the one that started it lets go or dies.
+"""The capturer: a process that writes what a tap sees to a pcapng file, until it is dismissed or its starter dies.
 
-It is forked rather than executed, so that it reads the tap within a millisecond: what a program sends in the time in
-which Python starts would fill any ring. A pipe that nobody writes to tells it to finish: its end comes however the
-starter ends. It needs no rights, as the tap was opened for it, and belongs to no terminal.
+It is forked rather than executed, so that it reads the tap within milliseconds: what a program sends in the time in
+which Python starts would fill any ring. It needs no rights, as the tap was opened for it.
 """
 
 from __future__ import annotations
@@ -12,17 +11,15 @@ import json
 import os
 import select
 import socket
-import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import BinaryIO
 
+from lab.processes import Attendant
 from lab.taps import pcapng, ring
 
 __all__ = ["Recorder", "Recording"]
 
-_STDERR = 2
 _FLAGS_OF_KIND = {
     socket.PACKET_HOST: pcapng.INBOUND | pcapng.UNICAST,
     socket.PACKET_BROADCAST: pcapng.INBOUND | pcapng.BROADCAST,
@@ -36,6 +33,7 @@ _FLAGS_OF_STATUS = (
     (ring.GSO_TCP, pcapng.TCP_SEGMENTS_LEFT),
 )
 _BUFFER_BYTES = 1 << 20
+_LAST_MS = 1_000  # the kernel hands a block over within 20 ms
 
 
 @dataclass(frozen=True)
@@ -55,39 +53,23 @@ class Recorder:
 
     def __init__(self, interface: str, file: BinaryIO) -> None:
         start_ns = time.time_ns()
+        self._told, tell = os.pipe()
+
+        def work(stop: int) -> None:
+            recording = _attempt(interface, start_ns, tap, file, stop)
+            with contextlib.suppress(BrokenPipeError):  # whom we would tell is gone
+                os.write(tell, json.dumps(asdict(recording)).encode())
+
         with ring.open_tap(interface) as tap:
-            stop, self._stop = os.pipe()
-            self._told, tell = os.pipe()
-            self._process = os.fork()
-            if self._process == 0:
-                try:
-                    _detach(keep={_STDERR, tap.fileno(), file.fileno(), stop, tell})
-                    recording = _attempt(interface, start_ns, tap, file, stop)
-                    os.write(tell, json.dumps(asdict(recording)).encode())
-                except Exception:
-                    sys.excepthook(*sys.exc_info())
-                finally:
-                    os._exit(0)
-        os.close(stop)
+            self._process = Attendant(work, keep=(tap.fileno(), file.fileno(), tell))
         os.close(tell)
 
     def finish(self) -> Recording:
         """Has what was seen so far written, and the process ended."""
-        os.close(self._stop)
+        self._process.dismiss()
         with os.fdopen(self._told) as told:
             text = told.read()
-        _, status = os.waitpid(self._process, 0)
-        return Recording(**json.loads(text)) if text else Recording(error=f"the capturer ended with status {status}")
-
-
-def _detach(keep: set[int]) -> None:
-    """Leaves the terminal, and lets go of every descriptor but these: whoever waits for their end shall see it."""
-    os.setsid()
-    for entry in Path("/proc/self/fd").iterdir():
-        descriptor = int(entry.name)
-        if descriptor not in keep:
-            with contextlib.suppress(OSError):  # the folder's own is closed already
-                os.close(descriptor)
+        return Recording(**json.loads(text)) if text else Recording(error="the capturer ended early")
 
 
 def _attempt(interface: str, start_ns: int, tap: socket.socket, file: BinaryIO, stop: int) -> Recording:
@@ -121,7 +103,9 @@ def _record(interface: str, start_ns: int, tap: socket.socket, file: BinaryIO, s
     ready.register(stop, select.POLLIN)
     written, wanted = 0, None
     while wanted is None or written < wanted:
-        events = dict(ready.poll())
+        events = dict(ready.poll(None if wanted is None else _LAST_MS))
+        if not events:
+            break
         if events.get(tap.fileno(), 0) & select.POLLERR:
             tap.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # the interface went down; it may come up again
         if stop in events:

@@ -343,7 +343,7 @@ def test_frames_that_had_to_be_dropped_are_counted(run, tmp_path, read_pcapng):
     code = """
 import os, signal, subprocess, sys
 parent = os.getppid()
-(capturer,) = set(open(f"/proc/{parent}/task/{parent}/children").read().split()) - {str(os.getpid())}
+capturer = open(f"/proc/{parent}/task/{parent}/children").read().split()[0]  # the first that lab started
 os.kill(int(capturer), signal.SIGSTOP)
 subprocess.run([sys.executable, "-c", *sys.argv[1:]], check=True)
 os.kill(int(capturer), signal.SIGCONT)
@@ -412,13 +412,28 @@ def test_sigkill_at_any_moment_leaves_nothing_but_a_sound_file(start, tmp_path, 
         else:
             time.sleep(rng.uniform(0, 0.5))  # the moment is what is varied
         process.kill()
-        process.communicate()
+        assert process.communicate() == ("", "")
         wait_until(lambda: not alive(mark), "every process to be gone")  # noqa: B023
         if capture.exists() and capture.stat().st_size:
             files += 1
             file = read_pcapng(capture)
             assert file.statistics[8] == len(file.frames)
     assert files >= 10
+
+
+def test_sigkill_ends_a_command_that_the_kernel_would_spare(start, wait_until):
+    """The kernel drops a process's PDEATHSIG when its file gives it capabilities, as that of ping may; here by hand."""
+    code = """
+import ctypes, os, signal
+assert ctypes.CDLL(None).prctl(1, 0) == 0
+print(os.getpid(), flush=True)
+signal.pause()
+"""
+    process = start(*PYTHON, code)
+    command = Path("/proc", process.stdout.readline().strip())
+    assert command.exists()
+    process.kill()
+    wait_until(lambda: not command.exists(), "the command to be gone")
 
 
 def test_the_capture_ends_with_the_command_and_not_with_its_children(

@@ -169,7 +169,7 @@ def test_a_terminal_that_is_closed_ends_it(terminal, wait_until, tmp_path, read_
     terminal.type("cat /proc/$PPID/task/$PPID/children > pids; echo $PPID >> pids\n")
     said(terminal, "written").until("written")
     processes = [Path("/proc", pid) for pid in (tmp_path / "pids").read_text().split()]
-    assert len(processes) == 3  # the shell, the capturer, and lab
+    assert len(processes) == 4  # the capturer, the shell, its guard, and lab
     terminal.hang_up()
-    wait_until(lambda: not any(process.exists() for process in processes), "all three to be gone")
+    wait_until(lambda: not any(process.exists() for process in processes), "all of them to be gone")
     assert read_pcapng(tmp_path / "x.pcapng").statistics
