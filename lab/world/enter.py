@@ -7,6 +7,7 @@ started in this way is a child like any other: its streams, signals and exit cod
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from lab.world import kernel
@@ -25,6 +26,8 @@ def main() -> None:
         os.close(user)
     kernel.setns(net)
     os.close(net)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)  # noqa: S606 - that is what this is for
     except OSError as error:

@@ -27,20 +27,6 @@ from lab.world.links import LINKS
 from lab.world.netlink import Network
 
 
-def _make() -> str:
-    """As root makes a network namespace directly; otherwise inside a new user namespace, where ids stay the same."""
-    uid, gid = os.getuid(), os.getgid()
-    rights = "root"
-    try:
-        kernel.unshare(kernel.CLONE_NEWNET)
-    except PermissionError:
-        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNET)
-        kernel.map_self(uid, gid)
-        rights = "user namespace"
-    kernel.link_up("lo")
-    return rights
-
-
 def _join(pid: int) -> str:
     """Enters the user namespace of a process, unless that is ours, and its network."""
     with contextlib.ExitStack() as opened:
@@ -60,13 +46,14 @@ class Namespaces:
 
     def __init__(self, join: int | None) -> None:
         """join: the process whose network the near namespace is to be; None for a new one."""
-        self.rights = _make() if join is None else _join(join)
+        self.rights = kernel.enter_private_network() if join is None else _join(join)
         self.near = Network(kernel.namespace())
 
     def _another(self) -> Network:
         kernel.unshare(kernel.CLONE_NEWNET)
         try:
             kernel.link_up("lo")
+            kernel.allow_ping()
             return Network(kernel.namespace())
         finally:
             kernel.setns(self.near.descriptor)

@@ -16,6 +16,7 @@ __all__ = [
     "CLONE_NEWUSER",
     "MAX_MESSAGE",
     "USERNS_FIX",
+    "allow_ping",
     "die_with_parent",
     "enter_private_network",
     "inside",
@@ -98,10 +99,10 @@ def map_self(uid: int, gid: int, inside: int | None = None) -> None:
             raise OSError(error.errno, error.strerror, f"write /proc/self/{name}") from None
 
 
-def enter_private_network(inside: int | None = 0) -> str:
+def enter_private_network() -> str:
     """Moves the caller, of one thread, into a new network namespace whose lo is up; "root" or "user namespace".
 
-    Root needs no more; anybody else enters a new user namespace as well, as the user `inside` (see map_self).
+    Root needs no more; anybody else enters a new user namespace as well, and keeps user and group there.
     """
     uid, gid = os.getuid(), os.getgid()
     rights = "root"
@@ -109,10 +110,18 @@ def enter_private_network(inside: int | None = 0) -> str:
         unshare(CLONE_NEWNET)
     except PermissionError:
         unshare(CLONE_NEWUSER | CLONE_NEWNET)
-        map_self(uid, gid, inside)
+        map_self(uid, gid)
         rights = "user namespace"
     link_up("lo")
+    allow_ping()
     return rights
+
+
+def allow_ping() -> None:
+    """Lets the caller's group open ping sockets in this network namespace, as many systems do outside (icmp(7))."""
+    gid = os.getgid()
+    with contextlib.suppress(OSError):  # where /proc/sys is read-only it stays as it is: nobody may
+        Path("/proc/sys/net/ipv4/ping_group_range").write_text(f"{gid} {gid}")
 
 
 def die_with_parent(number: int) -> None:
