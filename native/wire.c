@@ -4,6 +4,7 @@
  * place joins a heap that is ordered by the time when its frame is due, an absolute time, so that no delay adds to
  * another's error. Nothing is ever copied but the second of a duplicated frame. */
 #include <poll.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -321,7 +322,10 @@ static int rest(struct run *run) {
         int64_t left_ns = d->places[0].due_ns - wire->spin_ns - now;
         if (left_ns < longest_ns) longest_ns = left_ns;
     }
-    if (longest_ns <= 0) return 0;
+    if (longest_ns <= 0) {
+        if (wire->spin_ns) sched_yield(); /* to an end that shares this CPU and has something to do */
+        return 0;
+    }
     struct timespec limit = {.tv_sec = longest_ns / 1000000000, .tv_nsec = longest_ns % 1000000000};
     if (ppoll(fds, 3, longest_ns == INT64_MAX ? NULL : &limit, NULL) < 0) return errno == EINTR ? 0 : -errno;
     uint64_t words;

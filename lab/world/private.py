@@ -26,6 +26,9 @@ from lab.world.place import ENDS, NAMESPACES_FIX, Skipped, add_existing, greet, 
 
 __all__ = ["PrivateWorld"]
 
+#: How long before a frame is due a wire stops sleeping: a guest's timer wakes it some 100 us late.
+_LAST_STRETCH_NS = 200_000
+
 
 class PrivateWorld:
     """Private network namespaces with links in them, held by a helper process. Needs no privilege.
@@ -81,7 +84,14 @@ class PrivateWorld:
             for descriptor, is_socket in zip(descriptors, sockets, strict=True)
         )
         each = _of_a_direction(impair or Impairment())
-        return Wire(near, far, (each, each), seed=impair.seed if impair else 0, header_bytes=header_bytes)
+        return Wire(
+            near,
+            far,
+            (each, each),
+            seed=impair.seed if impair else 0,
+            spin_ns=_LAST_STRETCH_NS if impair else 0,
+            header_bytes=header_bytes,
+        )
 
     @property
     def pid(self) -> int:
