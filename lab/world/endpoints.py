@@ -33,6 +33,7 @@ _BPF_LDXB_MSH, _BPF_LDH_IND, _BPF_LDH_ABS, _BPF_JEQ, _BPF_RET = 0xB1, 0x48, 0x28
 
 _RAW_FIX = "Leave --world out (a private world needs no rights), run as root, or give --probe udp or tcp"
 _CARD_FIX = "Run as root, or allow ping sockets (sysctl net.ipv4.ping_group_range)"
+_LO_NET_FIX = "Leave --world out: a private world routes a prefix to its lo"
 _IPV6_FIX = "Switch IPv6 on (sysctl net.ipv6.conf.all.disable_ipv6=0), or measure IPv4 only"
 
 
@@ -74,7 +75,8 @@ def open_endpoints(place: Place, condition: Condition) -> Endpoints:
         near, far = open_pair(condition.link, size=condition.size, spin=condition.wait == "spin")
         return Endpoints(near, far, condition.link)
     if family in link.missing and condition.target is None:
-        raise Unavailable(f"{link.name} has no IPv{family} address", errno=link.missing[family], fix=_IPV6_FIX)
+        fix = _LO_NET_FIX if link.name == "lo-net" and place.kind != "new" else _IPV6_FIX
+        raise Unavailable(f"{link.name} has no IPv{family} address", errno=link.missing[family], fix=fix)
     opened: list[socket.socket] = []
     try:
         if condition.probe == "icmp":
