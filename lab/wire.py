@@ -13,13 +13,13 @@ import struct
 import threading
 import weakref
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from lab.errors import Unavailable
+from lab.managed import Managed
 from lab.native import Impairment, Stop, WireLoop, WireSpec
 from lab.records import WIRE_FLAGS, Records
 
@@ -47,7 +47,7 @@ class Log:
     overwritten: int
 
 
-class Wire:
+class Wire(Managed):
     """Forwards frames between two sides until closed. A context manager.
 
     near, far: the two sides, which the wire owns from now on and sets to non-blocking. Bind packet sockets to their
@@ -158,14 +158,6 @@ class Wire:
         error, self._running.error = self._running.error, None
         if error is not None:
             raise error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Running:

@@ -9,11 +9,10 @@ import secrets
 import socket
 import struct
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from lab.conditions import NIC, Condition
 from lab.errors import Unavailable
+from lab.managed import Managed
 from lab.wire import Wire
 from lab.world.baselines import End, open_pair
 from lab.world.link import Link
@@ -38,7 +37,7 @@ _IPV6_FIX = "Switch IPv6 on (sysctl net.ipv6.conf.all.disable_ipv6=0), or measur
 
 
 @dataclass(frozen=True)
-class Endpoints:
+class Endpoints(Managed):
     """The two ends of one stream, none for shm. ``far`` is None where the kernel, or another machine, replies.
 
     A context manager that closes both. ``family`` and ``target`` are None for a baseline. ``wire`` is what joins them.
@@ -57,14 +56,6 @@ class Endpoints:
         for end in (self.near, self.far):
             if end is not None:
                 end.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_endpoints(place: Place, condition: Condition) -> Endpoints:

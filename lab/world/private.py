@@ -10,14 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from lab import native
 from lab.checks import pick
 from lab.conditions import BASELINES, pick_way
 from lab.errors import Unavailable
 from lab.impairments import Impairment, parse_impairment
+from lab.managed import Managed
 from lab.wire import Wire
 from lab.world.client import Client, Refused
 from lab.world.link import Link
@@ -30,7 +30,7 @@ __all__ = ["PrivateWorld"]
 _LAST_STRETCH_NS = 200_000
 
 
-class PrivateWorld:
+class PrivateWorld(Managed):
     """Private network namespaces with links in them, held by a helper process. Needs no privilege.
 
     links: their names; one that cannot be made is listed in ``skipped`` and left out of ``links``. impair: what worsens
@@ -141,14 +141,6 @@ class PrivateWorld:
         for wire in self.wires.values():
             wire.close()
         self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _of_a_direction(impair: Impairment) -> native.Impairment:
