@@ -53,9 +53,12 @@ def _by_netem(way: Way, networks: Networks, wanted: Impairment) -> Made:
 
 
 def netem_options(wanted: Impairment) -> dict[str, Any]:
-    """The same in netem's terms, as pyroute2 takes them. Raises OSError for what netem, or pyroute2, can't express."""
-    if wanted.burst or wanted.cut == "redraw" or (wanted.ipdv_ns and wanted.dist != "uniform"):
-        raise OSError(None, None, "netem is asked for uniform delays and independent loss only here; give by=wire")
+    """The same in netem's terms, as pyroute2 takes them. Raises OSError for what it can't express."""
+    uneven = wanted.ipdv_ns and (wanted.dist != "uniform" or wanted.cut == "redraw")
+    if uneven or wanted.burst or wanted.rate_bps:
+        raise OSError(
+            None, None, "netem is asked for uniform ipdv, independent loss and no rate only: leave by=netem out"
+        )
     return {
         "delay": wanted.delay_ns / 1000,
         "jitter": wanted.ipdv_ns / 1000,
@@ -63,6 +66,5 @@ def netem_options(wanted: Impairment) -> dict[str, Any]:
         "duplicate": 100 * wanted.duplicate,
         "prob_reorder": 100 * wanted.reorder,
         "prob_corrupt": 100 * wanted.corrupt,
-        "rate": wanted.rate_bps // 8 or None,
         "limit": wanted.limit,
     }
