@@ -27,7 +27,7 @@ def make(way: Way, networks: Networks, impair: dict[str, Any] | None) -> Made:
     if wanted.by == "wire":
         if way.wireable:
             return _by_wire(way, networks)
-        raise OSError(None, None, f"{way.name} has no cable that the wire could be put in: by=netem alone worsens it")
+        raise OSError(None, None, f"{way.name} has no cable that the wire could be put in")
     try:
         return _by_netem(way, networks, wanted)
     except OSError:
@@ -56,9 +56,7 @@ def netem_options(wanted: Impairment) -> dict[str, Any]:
     """The same in netem's terms, as pyroute2 takes them. Raises OSError for what it can't express."""
     uneven = wanted.ipdv_ns and (wanted.dist != "uniform" or wanted.cut == "redraw")
     if uneven or wanted.burst or wanted.rate_bps:
-        raise OSError(
-            None, None, "netem is asked for uniform ipdv, independent loss and no rate only: leave by=netem out"
-        )
+        raise OSError(None, None, "netem can be asked for uniform ipdv, independent loss and no rate only")
     return {
         "delay": wanted.delay_ns / 1000,
         "jitter": wanted.ipdv_ns / 1000,

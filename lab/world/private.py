@@ -169,5 +169,8 @@ def _not_made(name: str, error: Refused, impair: Impairment | None) -> Skipped:
     fix = NAMESPACES_FIX if error.errno in (errno.ENOSPC, errno.EPERM) else way.fix
     if impair and not (way.wireable and impair.by != "netem"):
         fix = "Load netem (modprobe sch_netem), where the kernel has it; or impair veth, which the wire can do"
+    if error.errno is None:  # nothing was tried, as it could not be
+        fix = "Leave by= out, and impair a link that the wire can join, such as veth"
+        return Skipped(link=name, reason=str(error.filename), errno=None, fix=fix)
     reason = Unavailable(f"cannot make the link: {error.filename}", errno=error.errno, fix=fix).reason
     return Skipped(link=name, reason=reason, errno=error.errno, fix=fix)
