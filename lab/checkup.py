@@ -11,7 +11,7 @@ import os
 import socket
 import textwrap
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from lab import native
 from lab.conditions import WAYS
 from lab.errors import Unavailable, errno_name
 from lab.host import clocksource
-from lab.world import PrivateWorld
+from lab.world import HostWorld, Place, PrivateWorld
 from lab.world.baselines import CROSSES
 from lab.world.links import LINKS
 
@@ -138,6 +138,12 @@ def _private_world() -> Iterator[Item]:
         status = "denied" if error.errno in (errno.EPERM, errno.EACCES, errno.ENOSPC) else "missing"
         cost = "no link but this machine's own lo, and ICMP only with rights on the host"
         yield Item("namespaces", status, error.reason, error.fix, cost)
+        host = HostWorld(WAYS)
+        reason = f"no private network: {errno_name(error.errno or 0)}"
+        fix = "See namespaces, above"
+        host.skipped = [replace(skip, reason=reason, errno=error.errno, fix=fix) for skip in host.skipped]
+        for name in WAYS:
+            yield _way(host, name)
         return
     with world:
         yield Item("namespaces", "ok", f"made a private network ({world.rights})")
@@ -148,7 +154,7 @@ def _private_world() -> Iterator[Item]:
         yield _impairment()
 
 
-def _way(world: PrivateWorld, name: str) -> Item:
+def _way(world: Place, name: str) -> Item:
     """One link or baseline: what it crosses and needs, and whether it could be made."""
     found = partial(
         Item,
