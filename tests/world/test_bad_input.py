@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 import lab
+from lab.conditions import BASELINES, WAYS
 
+#: What every kernel with network namespaces has.
+EVERYWHERE = ("lo", "lo-net", "own", "veth", "router", *BASELINES)
 MEASURE = ("compare", "--links", "lo,veth", "--rounds", "1", "--count", "20", "--json")
 
 
@@ -234,6 +237,10 @@ def test_doctor_names_what_is_missing(run):
     found = {item["id"]: item for item in report["items"]}
     assert report["ok"] is False
     assert found["namespaces"]["status"] == "denied"
+    links = {way: found[f"link-{way}"] for way in WAYS}
+    assert {way for way, item in links.items() if item["status"] == "ok"} == {"lo", *BASELINES}
+    assert all(item["crosses"] for item in links.values())
+    assert all("ENOSPC" in links[way]["evidence"] for way in WAYS if way not in ("lo", "lo-net", *BASELINES))
     assert found["host-ipv6"]["status"] == "missing"
     assert found["host-icmp"]["status"] == found["cpus"]["status"] == "partial"
     assert found["host-ipv4"]["status"] == found["clock"]["status"] == "ok"
@@ -244,6 +251,7 @@ def test_doctor_names_what_is_missing(run):
 def test_doctor_is_content_where_all_is_well(run, world):
     done = run("doctor", "--json")
     report = json.loads(done.stdout)
-    wanted = {"namespaces", "link-lo", "link-veth", "icmp-ipv4", "icmp-ipv6"}
+    wanted = {"namespaces", "icmp-ipv4", "icmp-ipv6", *(f"link-{way}" for way in EVERYWHERE)}
+    assert {f"link-{way}" for way in WAYS} <= {item["id"] for item in report["items"]}
     assert {item["id"] for item in report["items"] if item["status"] == "ok"} >= wanted
     assert done.returncode == (0 if report["ok"] else 1)
