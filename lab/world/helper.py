@@ -41,6 +41,14 @@ def _join(pid: int) -> str:
     return f"process {pid}"
 
 
+def _skip_address_detection(network: Network) -> None:
+    """Makes IPv6 link-local addresses usable at once, as a router has no other to ask for its neighbours with.
+
+    Otherwise the first packet that it forwards waits a second for them. Nobody else is there to have the same address.
+    """
+    network.sysctl("ipv6/conf/default/accept_dad", 0)
+
+
 class Namespaces:
     """The near namespace, and others as soon as a link asks for them. ``rights`` says how they could be made."""
 
@@ -48,15 +56,19 @@ class Namespaces:
         """join: the process whose network the near namespace is to be; None for a new one."""
         self.rights = kernel.enter_private_network() if join is None else _join(join)
         self.near = Network(kernel.namespace())
+        if join is None:
+            _skip_address_detection(self.near)
 
     def _another(self) -> Network:
         kernel.unshare(kernel.CLONE_NEWNET)
         try:
             kernel.link_up("lo")
             kernel.allow_ping()
-            return Network(kernel.namespace())
+            made = Network(kernel.namespace())
         finally:
             kernel.setns(self.near.descriptor)
+        _skip_address_detection(made)
+        return made
 
     @cached_property
     def far(self) -> Network:
