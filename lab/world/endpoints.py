@@ -126,8 +126,7 @@ def _icmp(place: Place, link: Link, condition: Condition, family: int, opened: l
         _drain(near)
     if family == 6 or kind == "icmp-ping":
         _ask_for_ttl(near, family)
-    if condition.target is None and link.near != link.far:
-        near.bind((link.near[family], 0))
+    _bind_to_near_address(near, link, condition, family)
     return Endpoints(near, None, kind, family, target, icmp_id, place.wires.get(link.name))
 
 
@@ -135,6 +134,12 @@ def _bind_to_card(end: socket.socket, card: str | None) -> None:
     """Keeps to one network card, whatever the routing table says."""
     if card:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, card.encode())
+
+
+def _bind_to_near_address(near: socket.socket, link: Link, condition: Condition, family: int) -> None:
+    """Keeps the kernel from choosing another link's address to send from, as it does for one that no device has."""
+    if condition.target is None and link.near != link.far:
+        near.bind((link.near[family], 0))
 
 
 def _pass_only_echo_replies(near: socket.socket, family: int) -> None:
@@ -186,6 +191,7 @@ def _pair(place: Place, link: Link, condition: Condition, family: int, opened: l
     far.bind((target, 0))
     near = place.socket(domain, type_)
     opened.append(near)
+    _bind_to_near_address(near, link, condition, family)
     if condition.probe == "udp":
         near.connect(far.getsockname())
         far.connect(near.getsockname())
