@@ -29,6 +29,9 @@ _SOL_PACKET, _PACKET_STATISTICS = 263, 6  # linux/if_packet.h
 _IP4_PROTOCOL, _IP6_NEXT_HEADER, _IP6_HEADER = 9, 6, 40
 _ICMP, _TCP, _UDP, _ICMP6 = 1, 6, 17, 58
 _TCP_OFFSET = 12  # of the byte whose upper half is the header's length in words
+_VXLAN_PORT = (4789 >> 8, 4789 & 255)  # RFC 7348
+_UDP_TO_PORT = 22  # its offset in IPv4 without options
+_INSIDE_VXLAN = 50  # bytes from the outer IP header to the inner one: IP, UDP, VXLAN, Ethernet
 _NEVER_LEFT = sum(WIRE_FLAGS[name] for name in ("lost", "queue", "oversize", "unsent", "discarded"))
 
 
@@ -56,8 +59,8 @@ class Wire(Managed):
     are returned are in this order.
     seed: of all draws. wait: "block" (sleep until a frame comes or is due) or "spin" (poll without sleeping), which
     may be changed at any time. spin_ns: when blocking, stop sleeping so long before a frame is due. spare: neighbour
-    discovery is delayed, but never lost, duplicated, reordered or corrupted. header_bytes: 14 for Ethernet, 0 for bare
-    IP packets. frame_bytes: longer frames are dropped. log_size: events that are kept.
+    discovery, also inside VXLAN, is delayed, but never lost, duplicated, reordered or corrupted. header_bytes: 14 for
+    Ethernet, 0 for bare IP packets. frame_bytes: longer frames are dropped. log_size: events that are kept.
 
     A frame that is still held has no event yet. Raises UsageError for a number out of range.
     """
@@ -205,20 +208,29 @@ def probe_numbers(
     """Which frames carry a message of the stream `nonce`, and its sequence number there: two arrays of shape (n,).
 
     events: rows of ``WIRE_EVENT``, shape (n,). ICMP, UDP and TCP over IPv4 or IPv6, as ``native/message.c`` makes
-    them. The top bit of the number is set for messages that are not recorded. Where there is none, it means nothing.
+    them, also inside VXLAN over IPv4, as far as the snap reaches (all but TCP over IPv6). The top bit of the number is
+    set for messages that are not recorded. Where there is none, it means nothing.
     """
-    snap = events["snap"]
-    ip = snap[:, header_bytes:]
-    four, six = ip[:, 0] >> 4 == 4, ip[:, 0] >> 4 == 6
-    protocol = np.where(four, ip[:, _IP4_PROTOCOL], ip[:, _IP6_NEXT_HEADER])
-    transport = header_bytes + np.where(four, (ip[:, 0] & 15) * 4, _IP6_HEADER).astype(np.intp)
-    rows = np.arange(len(events))
-    tcp_header = (snap[rows, transport + _TCP_OFFSET] >> 4).astype(np.intp) * 4
+    snap, rows = events["snap"], np.arange(len(events))
+    ip = np.where(_is_vxlan(snap[:, header_bytes:]), header_bytes + _INSIDE_VXLAN, header_bytes)
+    first = snap[rows, ip]
+    four, six = first >> 4 == 4, first >> 4 == 6
+    protocol = snap[rows, ip + np.where(four, _IP4_PROTOCOL, _IP6_NEXT_HEADER)]
+    transport = ip + np.where(four, (first & 15).astype(np.intp) * 4, _IP6_HEADER)
+    tcp_offset = np.minimum(transport + _TCP_OFFSET, snap.shape[1] - 1)  # beyond it lies no whole message anyway
+    tcp_header = (snap[rows, tcp_offset] >> 4).astype(np.intp) * 4
     payload = transport + np.where(protocol == _TCP, tcp_header, 8)
     known = (four | six) & np.isin(protocol, (_ICMP, _ICMP6, _UDP, _TCP)) & (payload + 16 <= events["snapped"])
     places = np.where(known, payload, 0)[:, None] + np.arange(16)
     head = np.ascontiguousarray(snap[rows[:, None], places]).view(np.uint64)
     return known & (head[:, 0] == np.uint64(nonce)), head[:, 1]
+
+
+def _is_vxlan(outer: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which IP packets, shape (n, bytes), are IPv4 without options, and UDP to VXLAN's port."""
+    to_port = (outer[:, _UDP_TO_PORT : _UDP_TO_PORT + 2] == _VXLAN_PORT).all(axis=1)
+    found: npt.NDArray[np.bool_] = (outer[:, 0] == 0x45) & (outer[:, _IP4_PROTOCOL] == _UDP) & to_port
+    return found
 
 
 def dropped_probes(

@@ -98,8 +98,11 @@ int64_t lab_stream_run(struct lab_stream *stream, struct lab_record *records, un
 
 /* ---- the wire ---- */
 
-/* Bytes of a frame that its event keeps: Ethernet, IPv6, TCP with the most options, and a payload's nonce and number. */
+/* Bytes of a frame that its event keeps: Ethernet, IPv6, TCP with the most options, and a payload's nonce and number.
+ * Inside VXLAN, all but TCP over IPv6. */
 #define LAB_SNAP_BYTES 136
+/* Bytes that VXLAN over IPv4 puts between the link layer and the frame inside: IP, UDP and its own header. */
+#define LAB_VXLAN_BYTES 36
 /* The longest frame: Ethernet with a VLAN tag, and the largest IP packet. */
 #define LAB_MAX_FRAME 65553
 /* The most frames that a direction may hold. */
@@ -193,7 +196,8 @@ struct lab_wire {
     int32_t header_bytes; /* of the link layer: 14 (Ethernet) or 0 (bare IP packets) */
     int64_t spin_ns;      /* when blocking: stop sleeping so long before a frame is due; 0: sleep until it is */
     uint64_t seed;        /* of all draws */
-    int32_t spare;        /* non-zero: ARP and ICMPv6 neighbour discovery are delayed only, and take no draw */
+    int32_t spare;        /* non-zero: ARP and ICMPv6 neighbour discovery, also inside VXLAN, are delayed only, and take
+                             no draw */
     int32_t reserved;
     int64_t log_size;     /* events that the ring has room for */
     struct lab_impairment impairments[2];

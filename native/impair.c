@@ -94,7 +94,8 @@ bool impairment_valid(const struct lab_impairment *i) {
            (i->rate_bps == 0 || i->rate_bps >= MIN_RATE_BPS) && i->limit >= 1 && i->limit <= LAB_MAX_LIMIT;
 }
 
-bool is_discovery(const unsigned char *frame, size_t length, size_t header) {
+/* For a frame that is not itself wrapped in another. */
+static bool discovers(const unsigned char *frame, size_t length, size_t header) {
     enum { IP6_HEADER = 40, NEXT_HEADER = 6, ICMP6 = 58, ROUTER_SOLICITATION = 133, REDIRECT = 137 };
     static const unsigned char arp[] = {0x08, 0x06}, ip6[] = {0x86, 0xdd};
     if (length <= header) return false;
@@ -106,4 +107,19 @@ bool is_discovery(const unsigned char *frame, size_t length, size_t header) {
     const unsigned char *ip = frame + header;
     return length > header + IP6_HEADER && ip[0] >> 4 == 6 && ip[NEXT_HEADER] == ICMP6 &&
            ip[IP6_HEADER] >= ROUTER_SOLICITATION && ip[IP6_HEADER] <= REDIRECT;
+}
+
+/* Whether a frame is IPv4 without options, and UDP to VXLAN's port (RFC 7348). */
+static bool is_vxlan(const unsigned char *frame, size_t length, size_t header) {
+    enum { PROTOCOL = 9, UDP = 17, TO_PORT = 22 };
+    static const unsigned char port[] = {4789 >> 8, 4789 & 0xff};
+    const unsigned char *ip = frame + header;
+    return length > header + LAB_VXLAN_BYTES && ip[0] == 0x45 && ip[PROTOCOL] == UDP && !memcmp(ip + TO_PORT, port, 2);
+}
+
+bool is_discovery(const unsigned char *frame, size_t length, size_t header) {
+    enum { ETHERNET = 14 };
+    if (!is_vxlan(frame, length, header)) return discovers(frame, length, header);
+    size_t outer = header + LAB_VXLAN_BYTES;
+    return discovers(frame + outer, length - outer, ETHERNET);
 }
