@@ -14,6 +14,7 @@ deaf           echo requests are not answered
 lo-down        lo stays down
 small-disk     the folder "small" is a file system of 256 KiB
 one-cpu        the command may use one CPU only
+no-tun         /dev/net/tun, if it is there, may not be opened
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from lab.world import kernel
 
 CLONE_NEWNS = 0x20000
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 2, 4, 8, 32, 4096
 
 
 def write(path: str, text: str) -> None:
@@ -37,6 +39,16 @@ def mount_small_disk() -> None:
     Path("small").mkdir()
     if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"small", b"tmpfs", 0, b"size=256k"):
         print(f"no file system for the test: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
+        sys.exit(77)
+
+
+def forbid_tun() -> None:
+    """Mounts the device file over itself, where device files do not count (EACCES): that stops root too."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    tun, flags = b"/dev/net/tun", MS_BIND | MS_NODEV | MS_NOSUID | MS_NOEXEC
+    failed = libc.unshare(CLONE_NEWNS) or libc.mount(tun, tun, None, MS_BIND, None)
+    if failed or libc.mount(None, tun, None, flags | MS_REMOUNT, None):
+        print(f"no such mount for the test: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
         sys.exit(77)
 
 
@@ -67,6 +79,8 @@ def main() -> None:
         write("user/max_net_namespaces", "2")  # the command's own is the first
     if "small-disk" in faults:
         mount_small_disk()
+    if "no-tun" in faults and Path("/dev/net/tun").exists():
+        forbid_tun()
     if "one-cpu" in faults:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     os.execvp(command[0], command)
