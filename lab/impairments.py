@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from lab.checks import pick
@@ -102,14 +103,15 @@ def _check_fraction(name: str, value: float) -> None:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.10g}%"
+    """``0.07`` → ``"7%"``: every digit, as ``_fraction`` must read the same number."""
+    return f"{Decimal(repr(value)).scaleb(2):f}%"
 
 
 def _fraction(text: str) -> float:
     """``"1%"`` → 0.01. Raises ValueError, also without the sign: 0.5 might be meant either way."""
     if not text.endswith("%"):
         raise ValueError(text)
-    return float(text[:-1]) / 100
+    return float(f"{text[:-1]}e-2")
 
 
 def _burst(text: str) -> tuple[float, float, float, float]:
