@@ -14,6 +14,8 @@ from lab.world import kernel
 
 __all__: list[str] = []
 
+# The interpreter ignores them for itself, and what is ignored stays so across execve(2).
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
@@ -26,7 +28,7 @@ def main() -> None:
         os.close(user)
     kernel.setns(net)
     os.close(net)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+    for number in _IGNORED_BY_PYTHON:
         signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)  # noqa: S606 - that is what this is for
