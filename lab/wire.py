@@ -58,9 +58,10 @@ class Wire(Managed):
     impairments: of the frames that come from the near side, and of those that come from the far side; all pairs that
     are returned are in this order.
     seed: of all draws. wait: "block" (sleep until a frame comes or is due) or "spin" (poll without sleeping), which
-    may be changed at any time. spin_ns: when blocking, stop sleeping so long before a frame is due. spare: neighbour
-    discovery, also inside VXLAN, is delayed, but never lost, duplicated, reordered or corrupted. header_bytes: 14 for
-    Ethernet, 0 for bare IP packets. frame_bytes: longer frames are dropped. log_size: events that are kept.
+    may be changed at any time. spin_ns: when blocking, stop sleeping so long before a frame is due. spare: what
+    the kernel sends by itself to discover neighbours and multicast listeners, also inside VXLAN, is delayed, but never
+    lost, duplicated, reordered or corrupted, and takes no draw: so a seed always loses the same probes. header_bytes:
+    14 for Ethernet, 0 for bare IP packets. frame_bytes: longer frames are dropped. log_size: events that are kept.
 
     A frame that is still held has no event yet. Raises UsageError for a number out of range.
     """

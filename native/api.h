@@ -109,7 +109,7 @@ int64_t lab_stream_run(struct lab_stream *stream, struct lab_record *records, un
 #define LAB_MAX_LIMIT 1000000
 /* The most events that a log keeps. */
 #define LAB_MAX_LOG 16777216
-/* Room beyond the limit, for the frames of neighbour discovery alone. */
+/* Room beyond the limit, for the frames of discovery alone. */
 #define LAB_SPARED_ROOM 64
 
 /* How IPDV is distributed around the delay. */
@@ -154,7 +154,7 @@ struct lab_impairment {
 #define LAB_WIRE_COPY 64       /* this is that copy */
 #define LAB_WIRE_REORDERED 128 /* it skipped the delay */
 #define LAB_WIRE_CORRUPTED 256 /* one bit was flipped */
-#define LAB_WIRE_SPARED 512    /* neighbour discovery: delayed only */
+#define LAB_WIRE_SPARED 512    /* discovery: delayed only */
 
 /* What the wire did to one frame, written when nothing more will happen to it. */
 struct lab_wire_event {
@@ -196,8 +196,8 @@ struct lab_wire {
     int32_t header_bytes; /* of the link layer: 14 (Ethernet) or 0 (bare IP packets) */
     int64_t spin_ns;      /* when blocking: stop sleeping so long before a frame is due; 0: sleep until it is */
     uint64_t seed;        /* of all draws */
-    int32_t spare;        /* non-zero: ARP and ICMPv6 neighbour discovery, also inside VXLAN, are delayed only, and take
-                             no draw */
+    int32_t spare;        /* non-zero: ARP, and ICMPv6 discovery of neighbours and of multicast listeners, also inside
+                             VXLAN, are delayed only, and take no draw */
     int32_t reserved;
     int64_t log_size;     /* events that the ring has room for */
     struct lab_impairment impairments[2];

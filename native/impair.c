@@ -94,9 +94,15 @@ bool impairment_valid(const struct lab_impairment *i) {
            (i->rate_bps == 0 || i->rate_bps >= MIN_RATE_BPS) && i->limit >= 1 && i->limit <= LAB_MAX_LIMIT;
 }
 
+/* Whether an ICMPv6 message is neighbour discovery (RFC 4861), or multicast listener discovery (RFC 2710, 3810). */
+static bool is_discovery_type(unsigned char type) {
+    enum { QUERY = 130, REDIRECT = 137, REPORT_2 = 143 };
+    return (type >= QUERY && type <= REDIRECT) || type == REPORT_2;
+}
+
 /* For a frame that is not itself wrapped in another. */
 static bool discovers(const unsigned char *frame, size_t length, size_t header) {
-    enum { IP6_HEADER = 40, NEXT_HEADER = 6, ICMP6 = 58, ROUTER_SOLICITATION = 133, REDIRECT = 137 };
+    enum { IP6_HEADER = 40, NEXT_HEADER = 6, HOP_BY_HOP = 0, OPTION = 8, ICMP6 = 58 };
     static const unsigned char arp[] = {0x08, 0x06}, ip6[] = {0x86, 0xdd};
     if (length <= header) return false;
     if (header) {
@@ -104,9 +110,12 @@ static bool discovers(const unsigned char *frame, size_t length, size_t header) 
         if (!memcmp(type, arp, 2)) return true;
         if (memcmp(type, ip6, 2)) return false;
     }
-    const unsigned char *ip = frame + header;
-    return length > header + IP6_HEADER && ip[0] >> 4 == 6 && ip[NEXT_HEADER] == ICMP6 &&
-           ip[IP6_HEADER] >= ROUTER_SOLICITATION && ip[IP6_HEADER] <= REDIRECT;
+    const unsigned char *ip = frame + header, *message = ip + IP6_HEADER;
+    if (length <= header + IP6_HEADER || ip[0] >> 4 != 6) return false;
+    if (ip[NEXT_HEADER] == ICMP6) return is_discovery_type(message[0]);
+    /* Multicast listener discovery comes behind an option, "router alert". */
+    return ip[NEXT_HEADER] == HOP_BY_HOP && length > header + IP6_HEADER + OPTION && message[0] == ICMP6 &&
+           message[1] == 0 && is_discovery_type(message[OPTION]);
 }
 
 /* Whether a frame is IPv4 without options, and UDP to VXLAN's port (RFC 7348). */

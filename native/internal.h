@@ -144,8 +144,8 @@ bool impairment_valid(const struct lab_impairment *impairment);
 uint64_t draw_key(uint64_t seed, int direction);
 /* Decides about frame `number`. *bad: the Gilbert-Elliott state, which must be carried from frame to frame. */
 struct verdict decide(const struct lab_impairment *impairment, uint64_t key, int64_t number, bool *bad);
-/* Whether a frame, or the one inside it if it is VXLAN, is ARP or ICMPv6 neighbour discovery (types 133 to 137, RFC
- * 4861). header: bytes of link layer. */
+/* Whether a frame, or the one inside it if it is VXLAN, is ARP or ICMPv6 discovery, of neighbours or of multicast
+ * listeners: what the kernel sends by itself, and when it likes. header: bytes of link layer. */
 bool is_discovery(const unsigned char *frame, size_t length, size_t header);
 
 /* ---- events.c: what the wire did, for a reader in another thread ---- */

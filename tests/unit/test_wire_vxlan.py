@@ -56,6 +56,7 @@ DISCOVERY = {
     "ARP": ethernet(ARP, bytes(28)),
     "neighbour solicitation": ethernet(IP6, ip6(ICMP6, bytes([135]) + bytes(23))),
     "neighbour advertisement": ethernet(IP6, ip6(ICMP6, bytes([136]) + bytes(23))),
+    "multicast listener report": ethernet(IP6, ip6(0, bytes([ICMP6, 0, 5, 2, 0, 0, 1, 0, 143]) + bytes(27))),
 }
 
 
@@ -80,6 +81,7 @@ def test_nothing_else_inside_vxlan_is_spared(wait_until):
     others = [vxlan(frame) for frame in PROBES.values()]
     others += [vxlan(DISCOVERY["ARP"], port=4790)]  # another protocol's
     others += [vxlan(DISCOVERY["ARP"])[:50], vxlan(b"")]  # cut short
+    others += [vxlan(ethernet(IP6, ip6(0, bytes([UDP, 0, 5, 2, 0, 0, 1, 0, 143]))))]  # another message with an option
     events = events_of(*others, wait_until=wait_until)
     assert events["flags"].tolist() == [WIRE_FLAGS["lost"]] * len(others)
 
