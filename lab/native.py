@@ -129,6 +129,10 @@ def _stream(spec: StreamSpec) -> Any:
 
 
 def _why(code: int, far_error: int, spec: StreamSpec) -> str:
+    if spec.kind == "shm" and far_error:
+        return f"the far end cannot run on CPU {spec.far_cpu}: {errno_name(far_error)}"
+    if spec.kind == "shm" and code == errno.ETIME:
+        return f"CPU {spec.far_cpu} did not answer in time: something else keeps it busy; measure again"
     if code == errno.EPIPE and far_error:
         return f"the reflector died: {errno_name(far_error)}; its socket was closed, or a rule refused its reply"
     if code in (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED):

@@ -37,6 +37,10 @@ static void cpu_relax(void) {
 static void *reflect(void *argument) {
     struct shm *shm = argument;
     shm->error = -pin(shm->cpu);
+    if (shm->error) {
+        __atomic_store_n(&shm->back->number, SHM_GOODBYE, __ATOMIC_RELEASE);
+        return NULL;
+    }
     for (uint64_t wanted = 1;; wanted++) {
         uint64_t number;
         while ((number = __atomic_load_n(&shm->there->number, __ATOMIC_ACQUIRE)) < wanted) cpu_relax();
@@ -52,14 +56,16 @@ static void *reflect(void *argument) {
     }
 }
 
-/* One round trip. False if the stream was stopped or the time is up, with the row as it is then. */
+/* One round trip. False if the stream was stopped, the far end is gone or the time is up, with the row as it is then. */
 static bool exchange(const struct shm *shm, uint64_t number, struct lab_record *row, int64_t timeout_ns,
                      const int32_t *stop) {
     row->due_ns = row->tx_ns = now_ns();
     __atomic_store_n(&shm->there->number, number, __ATOMIC_RELEASE);
     row->tx_done_ns = now_ns();
     row->status = LAB_LOST;
-    for (unsigned spins = 1; __atomic_load_n(&shm->back->number, __ATOMIC_ACQUIRE) != number; spins++) {
+    uint64_t there;
+    for (unsigned spins = 1; (there = __atomic_load_n(&shm->back->number, __ATOMIC_ACQUIRE)) != number; spins++) {
+        if (there == SHM_GOODBYE) return false;
         cpu_relax();
         if (spins % SPINS_PER_CHECK) continue;
         if (__atomic_load_n(stop, __ATOMIC_RELAXED) || now_ns() - row->tx_ns > timeout_ns) return false;
@@ -95,5 +101,6 @@ int64_t shm_run(struct lab_stream *stream, struct lab_record *records, unsigned 
     __atomic_store_n(&shm.there->number, SHM_GOODBYE, __ATOMIC_RELEASE);
     pthread_join(thread, NULL);
     stream->far_error = shm.error;
+    if (shm.error) return -EPIPE;
     return whole || stopped ? stream->done : -ETIME;
 }

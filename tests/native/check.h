@@ -25,7 +25,7 @@ struct check {
 #define CASE(function, traits) {#function, function, traits}
 
 extern const struct check stream_checks[], stop_checks[], loss_checks[], refusal_checks[], failure_checks[],
-    message_checks[], icmp_checks[], wire_checks[], impair_checks[];
+    message_checks[], icmp_checks[], wire_checks[], impair_checks[], baseline_checks[];
 
 extern int family;       /* AF_INET or AF_INET6: what the running case is about */
 extern char trying[160]; /* the variant being tried, for messages */
