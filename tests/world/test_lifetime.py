@@ -255,8 +255,8 @@ def test_sigkill_at_any_moment_leaves_nothing(start, tmp_path, wait_until):
     before = helpers()
     rng = random.Random(2)
     for attempt in range(8):
-        process = start("compare", "--rounds", "50", "--count", "200", "-o", f"study{attempt}")
-        time.sleep(rng.uniform(0, 1.5))  # the moment is what is varied
+        process = start("compare", "--links", "all", "--rounds", "50", "--count", "200", "-o", f"study{attempt}")
+        time.sleep(rng.uniform(0, 2.5))  # the moment is what is varied: its start, its links, its streams
         process.kill()
         process.communicate()
         wait_until(lambda: helpers() == before, "every helper to be gone")
