@@ -7,8 +7,13 @@ from lab.conditions import HEADER_BYTES
 __all__ = ["doubts"]
 
 
-def doubts(link: str, family: int, probe: str, size: int, *, mtu: int, unsent: int, foreign: int) -> list[str]:
-    """mtu: the link's, in bytes. unsent, foreign: probes never sent, and messages that were no replies."""
+def doubts(
+    link: str, family: int, probe: str, size: int, *, mtu: int, unsent: int, foreign: int, corrupting: bool = False
+) -> list[str]:
+    """mtu: the link's, in bytes. unsent, foreign: probes never sent, and messages that were no replies.
+
+    corrupting: whether the link is made to corrupt packets.
+    """
     found = []
     largest = mtu - HEADER_BYTES[family] - HEADER_BYTES[probe]
     what = f"{link} IPv{family} {probe}"
@@ -18,5 +23,6 @@ def doubts(link: str, family: int, probe: str, size: int, *, mtu: int, unsent: i
     if unsent:
         found.append(f"{what}: {unsent} probes were never sent, as the device's queue was full; give a smaller size")
     if foreign:
-        found.append(f"{what}: {foreign} messages were no replies and were ignored; something else uses this network")
+        whose = "they came corrupted, as was asked for" if corrupting else "something else uses this network"
+        found.append(f"{what}: {foreign} messages were no replies and were ignored; {whose}")
     return found

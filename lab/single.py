@@ -101,6 +101,7 @@ def _doubts(stream: Stream, link: Link) -> list[str]:
         mtu=link.mtu,
         unsent=stream.unsent,
         foreign=stream.foreign,
+        corrupting=bool(condition.impair and condition.impair.corrupt),
     )
     found += stream.warnings
     if stream.interrupted:

@@ -233,6 +233,7 @@ def _estimate(name: str, values: list[float], seed: int) -> Row:
 def _of_links(study: Study) -> list[str]:
     """Doubts about single conditions: cut probes, unsent ones, other traffic."""
     links = study.document.get("world", {}).get("links", {})
+    corrupting = bool((study.document["experiment"].get("impair") or {}).get("corrupt"))
     totals: dict[tuple[Any, ...], Row] = {}
     for run in study.runs:
         key = (run["link"], run["family"], run["probe"], run["size"])
@@ -243,7 +244,7 @@ def _of_links(study: Study) -> list[str]:
         text
         for key, total in totals.items()
         if key[0] in links and key[1] is not None
-        for text in doubts(*key, mtu=links[key[0]]["mtu"], **total)
+        for text in doubts(*key, mtu=links[key[0]]["mtu"], corrupting=corrupting, **total)
     ]
 
 
