@@ -16,6 +16,7 @@ __all__ = ["Addresses", "Network"]
 
 _IFA_F_NODAD = 0x02  # no duplicate address detection: the address is usable at once
 _RTN_LOCAL, _RT_TABLE_LOCAL = 2, 255
+_TC_H_ROOT = 0xFFFFFFFF
 
 #: An address for each family.
 Addresses = dict[int, str]
@@ -126,7 +127,7 @@ class Network:
     def remove_qdisc(self, device: str) -> None:
         """Takes the root qdisc off a device again."""
         with self._ask(f"take the qdisc off {device}") as ip:
-            ip.tc("del", index=self.index(device))
+            ip.tc("del", index=self.index(device), parent=_TC_H_ROOT)
         self._qdiscs.discard(device)
 
     def sysctl(self, name: str, value: int) -> None:
