@@ -91,12 +91,13 @@ class Network:
     def configure(self, device: str, addresses: Addresses, lengths: tuple[int, int] = (24, 64)) -> dict[int, int]:
         """Gives a device its addresses and brings it up. Returns {6: errno} where the kernel takes no IPv6 address.
 
-        lengths: of the prefixes of the two, IPv4 and IPv6.
+        lengths: of the prefixes, for IPv4 and for IPv6; `addresses` may lack either.
         """
         self.up(device)
         index = self.index(device)
         missing = {}
-        for (family, address), length in zip(sorted(addresses.items()), lengths, strict=True):
+        for family, address in sorted(addresses.items()):
+            length = lengths[family == 6]
             try:
                 with self._ask(f"give {device} an IPv{family} address") as ip:
                     ip.addr("add", index=index, address=address, prefixlen=length, flags=_IFA_F_NODAD)
