@@ -29,11 +29,13 @@ def make(way: Way, networks: Networks, impair: dict[str, Any] | None) -> Made:
             return _by_wire(way, networks)
         raise OSError(None, None, f"{way.name} has no cable that the wire could be put in")
     try:
-        return _by_netem(way, networks, wanted)
+        options = netem_options(wanted)
+        _try_netem(networks, options)
     except OSError:
         if wanted.by == "netem" or not way.wireable:
             raise
         return _by_wire(way, networks)
+    return _by_netem(way, networks, options)
 
 
 def _by_wire(way: Way, networks: Networks) -> Made:
@@ -41,11 +43,13 @@ def _by_wire(way: Way, networks: Networks) -> Made:
     return Made(replace(made.link, impaired="wire"), made.ports)
 
 
-def _by_netem(way: Way, networks: Networks, wanted: Impairment) -> Made:
-    """Tries netem on a device that nothing uses first, so that a link is made for good or not at all."""
-    options = netem_options(wanted)
+def _try_netem(networks: Networks, options: dict[str, Any]) -> None:
+    """Puts netem on a device that nothing uses, so that a link is made only once: with netem, or with the wire."""
     networks.far.netem("lo", options)
     networks.far.remove_qdisc("lo")
+
+
+def _by_netem(way: Way, networks: Networks, options: dict[str, Any]) -> Made:
     made = way.make(networks, wired=False)
     for end, device in made.link.devices.items():
         (networks.near if end == "near" else networks.far).netem(device, options)
