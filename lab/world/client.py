@@ -74,6 +74,8 @@ class Client:
             self._channel.send(json.dumps({"op": op, "number": number, **arguments}).encode())
             while True:
                 data, descriptors, _flags, _address = socket.recv_fds(self._channel, MAX_MESSAGE, 1)
+                for descriptor in descriptors:  # which come inheritable, unlike those that Python opens (PEP 446)
+                    os.set_inheritable(descriptor, False)
                 if not data:
                     break
                 reply = json.loads(data)
