@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -138,9 +139,10 @@ class PrivateWorld(Managed):
 
     def close(self) -> None:
         """Ends the helper, and with it the namespaces, as soon as no socket of theirs is open."""
-        for wire in self.wires.values():
-            wire.close()
-        self._client.close()
+        with contextlib.ExitStack() as closing:  # all of it, also where a wire tells what had ended it
+            closing.callback(self._client.close)
+            for wire in self.wires.values():
+                closing.callback(wire.close)
 
 
 def _of_a_direction(impair: Impairment) -> native.Impairment:
