@@ -78,7 +78,8 @@ class Experiment:
         check_count("count", self.count)
         check_count("warm-up", self.warmup, low=0)
         check_count("seed", self.seed, low=0, high=2**63)
-        self.conditions()
+        if not self.conditions():
+            raise UsageError("no condition to measure: nic:NAME answers icmp only, in the IP version of its --target")
 
     def conditions(self) -> list[Condition]:
         """The cells, in the order of tables."""
