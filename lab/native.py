@@ -139,6 +139,8 @@ def _why(code: int, far_error: int, spec: StreamSpec) -> str:
         return f"the reflector is gone: {errno_name(code)}; its socket was closed while the stream ran; measure again"
     if code == errno.ETIMEDOUT and spec.kind != "tcp":
         return f"{spec.patience} probes in a row got no reply; look for a rule that drops them (nft list ruleset)"
+    if code == errno.ETIME and spec.kind != "tcp":
+        return f"a message over {spec.kind} was not answered, or not taken, in time; give a longer --timeout"
     if code in (errno.ETIME, errno.ETIMEDOUT):
         return "the connection stalled; look for a rule that drops its segments (nft list ruleset)"
     if code == errno.EMSGSIZE:
