@@ -26,6 +26,7 @@ _BURST_PREFIX = "ge:"
 
 _MAX_DELAY_NS = 60_000_000_000
 _MAX_LIMIT = 100_000
+_MIN_RATE_BPS, _MAX_RATE_BPS = 1_000, 1_000_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,8 @@ class Impairment:
             )
         if self.reorder and not self.delay_ns:
             raise UsageError("reorder without delay: there is nothing to overtake; add a delay")
+        if self.rate_bps and not _MIN_RATE_BPS <= self.rate_bps <= _MAX_RATE_BPS:
+            raise UsageError("rate out of range: give 1kbit to 1000Gbit")
         if not 1 <= self.limit <= _MAX_LIMIT:
             raise UsageError(f"limit={self.limit}: give 1 to {_MAX_LIMIT:,} packets")
         if not 0 <= self.seed < 2**63:
