@@ -109,7 +109,7 @@ def send_stream(
 
     warmup: probes sent first and not recorded. Raises StreamError if the stream ended before its time, Unavailable for
     a placement that cannot be had. Two things end it early and leave the rows that were finished: Ctrl-C, within 50 ms
-    (``interrupted``), and silence, when nothing has come back for ten seconds (``gave_up``).
+    (``interrupted``), and silence, when nothing has come back for ten seconds (``gave_up``), unless loss was asked for.
     """
     check_count("count", count)
     check_count("warm-up", warmup, low=0)
@@ -130,7 +130,7 @@ def send_stream(
         count=count,
         warmup=warmup,
         timeout_ns=condition.timeout_ns,
-        patience=max(_MIN_PATIENCE, math.ceil(_SILENCE_NS / condition.timeout_ns)),
+        patience=_patience(condition),
     )
     records = native.new_records(count)
     run = _Run(spec, records, cpus.near)
@@ -138,7 +138,9 @@ def send_stream(
         since = None if ends.wire is None else (ends.wire.logged, ends.wire.counters())
         interrupted = run.until_done()
     report = None if ends.wire is None or since is None else _report(ends.wire, spec.nonce, *since)
-    warnings = () if run.gave_up is None else (f"gave up: {run.gave_up}",)
+    warnings = [] if run.gave_up is None else [f"gave up: {run.gave_up}"]
+    if report is not None and report.overwritten:
+        warnings.append(f"the wire's log lacks its {report.overwritten:,} oldest frames: dropped_seq may lack some too")
     return Stream(
         condition=condition,
         records=records[: run.outcome.done],
@@ -151,9 +153,16 @@ def send_stream(
         ended_ns=run.ended_ns,
         interrupted=interrupted,
         gave_up=run.gave_up is not None,
-        warnings=warnings,
+        warnings=tuple(warnings),
         wire=report,
     )
+
+
+def _patience(condition: Condition) -> int:
+    """After how many unanswered probes in a row to give up; 0: never, where they are lost on purpose."""
+    if condition.impair and (condition.impair.loss or condition.impair.burst):
+        return 0
+    return max(_MIN_PATIENCE, math.ceil(_SILENCE_NS / condition.timeout_ns))
 
 
 @contextlib.contextmanager
