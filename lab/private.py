@@ -39,6 +39,8 @@ def run_private(command: list[str], capture: str | None = None) -> int:
     0, returns 1. Moves the calling process, which must have one thread, into that world for good. Raises UsageError,
     or Unavailable where no world or no file can be made.
     """
+    if not command[0]:
+        raise UsageError("the name of CMD is empty: give a command")
     if capture == "-":
         raise UsageError("--capture -: standard output is the command's; name a file (./- for one of that name)")
     environment = _given_environment()

@@ -16,7 +16,7 @@ from typing import Any
 from lab import native
 from lab.checks import pick
 from lab.conditions import BASELINES, pick_way
-from lab.errors import Unavailable
+from lab.errors import Unavailable, UsageError
 from lab.impairments import Impairment, parse_impairment
 from lab.managed import Managed
 from lab.wire import Wire
@@ -107,10 +107,13 @@ class PrivateWorld(Managed):
     def popen(self, command: Sequence[str], *, end: str = "near", **options: Any) -> subprocess.Popen[Any]:
         """Starts a program in the namespace at `end` ("near", "far" or "middle"), as your user.
 
-        options: those of ``subprocess.Popen``, whose object it returns. A program that can't be executed exits with 127
-        or 126, as in a shell. It lives on when the world is closed: end it first. Raises Unavailable.
+        options: those of ``subprocess.Popen`` but shell and executable; its object is returned. A program that can't be
+        executed exits with 127 or 126, as in a shell. It lives on when the world is closed: end it first.
+        Raises UsageError, Unavailable.
         """
         pick("end", end, ENDS)
+        if isinstance(command, str) or not command or not command[0] or {"shell", "executable"} & options.keys():
+            raise UsageError('give the command as a list, as in ["sh", "-c", "…"], without shell= or executable=')
         try:
             net = self._client.ask_descriptor("namespace", end=end)
         except Refused as error:
