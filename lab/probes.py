@@ -108,8 +108,9 @@ def send_stream(
     """Sends one stream of `count` probes over the given ends and returns what came of it.
 
     warmup: probes sent first and not recorded. Raises StreamError if the stream ended before its time, Unavailable for
-    a placement that cannot be had. Two things end it early and leave the rows that were finished: Ctrl-C, within 50 ms
-    (``interrupted``), and silence, when nothing has come back for ten seconds (``gave_up``), unless loss was asked for.
+    a placement that cannot be had, or a wire that died. Two things end it early and leave the rows that were finished:
+    Ctrl-C, within 50 ms (``interrupted``), and silence, when nothing has come back for ten seconds (``gave_up``),
+    unless loss was asked for.
     """
     check_count("count", count)
     check_count("warm-up", warmup, low=0)
@@ -134,9 +135,11 @@ def send_stream(
     )
     records = native.new_records(count)
     run = _Run(spec, records, cpus.near)
+    _require_running(ends.wire)
     with _tuned(ends.wire, condition.wait, cpus.wire):
         since = None if ends.wire is None else (ends.wire.logged, ends.wire.counters())
         interrupted = run.until_done()
+    _require_running(ends.wire)
     report = None if ends.wire is None or since is None else _report(ends.wire, spec.nonce, *since)
     warnings = [] if run.gave_up is None else [f"gave up: {run.gave_up}"]
     if report is not None and report.overwritten:
@@ -156,6 +159,12 @@ def send_stream(
         warnings=tuple(warnings),
         wire=report,
     )
+
+
+def _require_running(wire: Wire | None) -> None:
+    """Raises what ended the wire: no probe that it lost in this way is to be blamed on anything else."""
+    if wire is not None and wire.error is not None:
+        raise wire.error
 
 
 def _patience(condition: Condition) -> int:
