@@ -78,6 +78,8 @@ class Experiment:
         check_count("count", self.count)
         check_count("warm-up", self.warmup, low=0)
         check_count("seed", self.seed, low=0, high=2**63)
+        if self.target is not None and not any(link.startswith(NIC) for link in self.links):
+            raise UsageError("--target is for network cards: give nic:NAME among --links, or leave it out")
         if not self.conditions():
             raise UsageError("no condition to measure: nic:NAME answers icmp only, in the IP version of its --target")
 
