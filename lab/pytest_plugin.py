@@ -3,11 +3,12 @@
 ::
 
     def test_the_server_answers(world):
-        server = http.server.HTTPServer(("127.0.0.1", 8080), Handler)  # every test, every xdist worker, has this port
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        assert urllib.request.urlopen("http://127.0.0.1:8080").status == 200
-        server.shutdown(); server.server_close()
-        client = world.popen(["curl", "-s", "http://127.0.0.1:8081"])  # a program is put inside with popen
+        with http.server.HTTPServer(("127.0.0.1", 8080), Handler) as server:  # every test, every worker, has this port
+            threading.Thread(target=server.serve_forever).start()
+            assert urllib.request.urlopen("http://127.0.0.1:8080").status == 200
+            with world.popen(["curl", "-fs", "http://127.0.0.1:8080"]) as client:  # a program is put inside with popen
+                assert client.wait() == 0
+            server.shutdown()
 
 While the test runs, every IPv4 and IPv6 socket that Python code opens (``socket.socket``, and what rests on it:
 http.server, asyncio, urllib, …) belongs to a private network whose only interface is lo. Sockets that C code opens on
