@@ -13,6 +13,7 @@ from typing import Any
 from lab.checks import pick
 from lab.errors import UsageError
 from lab.impairments import KEYS, Impairment
+from lab.units import format_duration
 
 __all__ = [
     "BASELINES", "FAMILIES", "HEADER_BYTES", "LINKS", "MAX_PAYLOAD", "MIN_PAYLOAD", "NIC", "PLACEMENTS",
@@ -77,14 +78,23 @@ class Condition:
         smallest = MIN_PAYLOAD[self.probe]
         if not smallest <= self.size <= MAX_PAYLOAD:
             raise UsageError(f"a size of {self.size} bytes: {self.probe} takes {smallest} to {MAX_PAYLOAD:,}")
-        if not 0 < self.timeout_ns <= 3_600_000_000_000:
-            raise UsageError(f"a timeout of {self.timeout_ns} ns: give more than 0 and at most an hour")
+        self._check_timeout()
         if self.wait == "spin" and self.placement == "same-cpu":
             raise UsageError(
                 "two ends that spin on one CPU wait for the scheduler, not for packets (milliseconds); "
                 "use --wait block, or --placement inline or cross-cpu"
             )
         self._check_target()
+
+    def _check_timeout(self) -> None:
+        if not 0 < self.timeout_ns <= 3_600_000_000_000:
+            raise UsageError(f"a timeout of {self.timeout_ns} ns: give more than 0 and at most an hour")
+        impair = self.impair
+        if impair and not (impair.ipdv_ns or impair.reorder) and 2 * impair.delay_ns >= self.timeout_ns:
+            raise UsageError(
+                f"delay={format_duration(impair.delay_ns)} each way is all of the timeout: every reply would count as "
+                f"lost; give a --timeout of more than {format_duration(2 * impair.delay_ns)}"
+            )
 
     def _check_probe(self) -> None:
         if self.link in BASELINES:

@@ -40,12 +40,13 @@ class WireReport:
     """What the wire between the ends did while the stream ran, warm-up included.
 
     counters: frames by direction (near to far, far to near), named as in ``struct lab_wire_counters``. dropped_seq:
-    sequence numbers of the recorded probes of which it let the request or the reply not through, ascending. events: its
-    log, rows of ``lab.records.WIRE_EVENT``, which lacks the `overwritten` oldest ones.
+    sequence numbers of the recorded probes of which it let the request or the reply not through, ascending; None where
+    it can't see them, as they are wrapped in something else. events: its log, rows of ``lab.records.WIRE_EVENT``, which
+    lacks the `overwritten` oldest ones.
     """
 
     counters: tuple[dict[str, int], dict[str, int]]
-    dropped_seq: npt.NDArray[np.int64]
+    dropped_seq: npt.NDArray[np.int64] | None
     events: Records
     overwritten: int
 
@@ -54,7 +55,7 @@ class WireReport:
         return {
             "near_to_far": self.counters[0],
             "far_to_near": self.counters[1],
-            "dropped_seq": self.dropped_seq.tolist(),
+            "dropped_seq": None if self.dropped_seq is None else self.dropped_seq.tolist(),
             "overwritten": self.overwritten,
         }
 

@@ -52,15 +52,16 @@ def _try_netem(networks: Networks, options: dict[str, Any]) -> None:
 def _by_netem(way: Way, networks: Networks, options: dict[str, Any]) -> Made:
     made = way.make(networks, wired=False)
     for end, device in made.link.devices.items():
-        (networks.near if end == "near" else networks.far).netem(device, options)
+        (networks.near if end == "near" else networks.far).netem(way.impaired_device(device), options)
     return Made(replace(made.link, impaired="netem"), made.ports)
 
 
 def netem_options(wanted: Impairment) -> dict[str, Any]:
     """The same in netem's terms, as pyroute2 takes them. Raises OSError for what it can't express."""
     uneven = wanted.ipdv_ns and (wanted.dist != "uniform" or wanted.cut == "redraw")
-    if uneven or wanted.burst or wanted.rate_bps:
-        raise OSError(None, None, "netem can be asked for uniform ipdv, independent loss and no rate only")
+    if uneven or wanted.burst or wanted.rate_bps or wanted.delay_ns % 1000 or wanted.ipdv_ns % 1000:
+        text = "netem can be asked for whole µs, uniform ipdv, independent loss and no rate only"
+        raise OSError(None, None, text)
     return {
         "delay": wanted.delay_ns / 1000,
         "jitter": wanted.ipdv_ns / 1000,

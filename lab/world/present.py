@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from lab.conditions import pick_way
+from lab.conditions import NIC, pick_way
+from lab.errors import UsageError
 from lab.impairments import Impairment
 from lab.wire import Wire
 from lab.world.client import Client
@@ -38,6 +39,8 @@ class HostWorld:
                 self.links[name] = lo(self._lo_mtu())
             elif name == "lo-net":
                 self.links[name] = lo_net(self._lo_mtu(), self._missing(LO_NET_IPV6), LO_NET_IPV6)
+            elif name.startswith(NIC) and self.kind != "host":
+                raise UsageError(f"{name} is a card of this machine's own network: leave --world out")
             elif name not in LINKS:
                 add_existing(self, name)
             else:

@@ -171,13 +171,11 @@ def _of_a_direction(impair: Impairment) -> native.Impairment:
 def _not_made(name: str, error: Refused, impair: Impairment | None) -> Skipped:
     """Why a link is not there; where it was to be impaired, that may be all there is to it."""
     way = LINKS[name]
-    fix = NAMESPACES_FIX if error.errno in (errno.ENOSPC, errno.EPERM) else way.fix
-    if impair and error.errno is None:
-        fix = "Leave by=netem out" if way.wireable else "Impair a link that has a cable, such as veth, by the wire"
-    elif impair and not (way.wireable and impair.by != "netem"):
-        fix = "Load netem (modprobe sch_netem), where the kernel has it; or impair veth, which the wire can do"
     if error.errno is None:  # nothing was tried, as it could not be
         fix = "Leave by= out, and impair a link that the wire can join, such as veth"
         return Skipped(link=name, reason=str(error.filename), errno=None, fix=fix)
+    fix = NAMESPACES_FIX if error.errno in (errno.ENOSPC, errno.EPERM) else way.fix
+    if impair and "netem" in str(error.filename):
+        fix = "Load netem (modprobe sch_netem), where the kernel has it; or impair veth, which the wire can do"
     reason = Unavailable(f"cannot make the link: {error.filename}", errno=error.errno, fix=fix).reason
     return Skipped(link=name, reason=reason, errno=error.errno, fix=fix)

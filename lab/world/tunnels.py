@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import secrets
 from abc import abstractmethod
+from dataclasses import replace
 
 from lab.world.cables import Cable
 from lab.world.netlink import Addresses, Network
@@ -26,6 +27,10 @@ class Tunnelled(Way):
             self.add(network, lower, self.subnet(end, part=1), self.subnet(3 - end, part=1))
         self.join(networks)
         return self.between(networks, cable.ports, self.name, self.configure(networks, self.name))
+
+    def impaired_device(self, device: str) -> str:
+        """What all of its packets leave by, whichever of its devices they came from."""
+        return f"{self.name}-u"
 
     @abstractmethod
     def add(self, network: Network, lower: str, local: Addresses, remote: Addresses) -> None:
@@ -85,6 +90,10 @@ class Ipip(Tunnelled):
     def add(self, network: Network, lower: str, local: Addresses, remote: Addresses) -> None:
         network.add(self.name, "ipip", ipip_local=local[4], ipip_remote=remote[4])
         network.add(f"{self.name}6", "ip6tnl", ip6tnl_local=local[6], ip6tnl_remote=remote[6])
+
+    def make(self, networks: Networks, *, wired: bool) -> Made:
+        made = super().make(networks, wired=wired)
+        return Made(replace(made.link, mtu=min(made.link.mtu, networks.near.mtu(f"{self.name}6"))), made.ports)
 
     def configure(self, networks: Networks, device: str) -> dict[int, int]:
         for network, end in ((networks.near, 1), (networks.far, 2)):

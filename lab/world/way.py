@@ -78,6 +78,10 @@ class Way(ABC):
         )
         return Made(link, ports)
 
+    def impaired_device(self, device: str) -> str:
+        """Where netem is put, for a device that the link's addresses are on."""
+        return device
+
     def configure(self, networks: Networks, device: str) -> dict[int, int]:
         """Gives the device at either end its addresses."""
         missing = networks.near.configure(device, self.subnet(1))
