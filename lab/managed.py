@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 __all__ = ["Managed"]
 
 
-class Managed:
+class Managed(ABC):
     """Is closed at the end of its ``with`` block."""
 
+    @abstractmethod
     def close(self) -> None:
-        raise NotImplementedError
+        """Lets go of what it holds."""
 
     def __enter__(self) -> Self:
         return self

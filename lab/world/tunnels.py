@@ -85,7 +85,7 @@ class Ipip(Tunnelled):
     name = "ipip"
     crosses = "IPv4 inside IPv4, IPv6 inside IPv6 (RFC 2003, 2473), on a veth pair"
     needs = "ipip, ip6_tunnel"
-    fix = MODULE_FIX.format("ipip and ip6_tunnel", "-a ipip ip6_tunnel")
+    fix = "Load the kernel modules ipip and ip6_tunnel (modprobe -a ipip ip6_tunnel), where the kernel has them"
 
     def add(self, network: Network, lower: str, local: Addresses, remote: Addresses) -> None:
         network.add(self.name, "ipip", ipip_local=local[4], ipip_remote=remote[4])

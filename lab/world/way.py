@@ -38,10 +38,9 @@ class Made:
 class Way(ABC):
     """One kind of link.
 
-    name: as users write it. crosses: what every packet crosses. needs: the kernel module or the file that it
-    takes beside network namespaces. fix: what to do
-    where it can't be made. wireable: whether the wire can join it.
-    wired: whether it always does.
+    name: as users write it. crosses: what every packet crosses. needs: the kernel module, or the file, that it takes
+    beside network namespaces. fix: what to do where it can't be made. wireable: whether the wire can join it. wired:
+    whether it always does.
     """
 
     name: ClassVar[str]
