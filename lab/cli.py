@@ -13,9 +13,11 @@ import inspect
 import io
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -366,8 +368,21 @@ def _show(summary: Summary, as_json: bool) -> None:
 _ParserError: Any = typer.BadParameter.__base__
 
 
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    """Ctrl-C where there is nothing to keep yet: ends at once, and the world with it.
+
+    An exception could be lost here, in an import or a callback, and the command would go on. Where there is something
+    to keep, ``lab.interrupts.noted`` is in charge.
+    """
+    show_cursor = b"\x1b[?25h" if os.isatty(2) else b""  # which a progress bar hides
+    os.write(2, show_cursor + b"lab: error: interrupted\n")
+    os._exit(130)
+
+
 def main() -> None:
     """The command ``lab``: runs one command and exits with its code."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that lacks µ or − still gets its table
