@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lab.errors import Unavailable, UsageError
-from lab.processes import Attendant, fork_into
+from lab.processes import Attendant, execute, fork_into
 from lab.taps.recorder import Recorder
 from lab.world import kernel
 
 __all__ = ["run_private"]
 
-_NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as sh(1) and env(1) exit
 _SI_KERNEL = 0x80  # siginfo's si_code of what the terminal sends; asm-generic/siginfo.h
-_PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
 #: Held back from ``lab`` while CMD runs, and looked at one by one: all but what would be a fault of its own.
 _WATCHED = signal.valid_signals() - {
     signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP,
@@ -113,18 +111,10 @@ def _become(command: list[str], environment: dict[bytes, bytes], mask: set[int],
     kernel.die_with_parent(signal.SIGKILL)
     if os.getppid() != lab:
         return 1  # it was killed before the kernel knew
-    for number in _PYTHON_IGNORES:
-        signal.signal(number, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    try:
-        os.execvpe(command[0], command, environment)  # noqa: S606 - no shell, as the user gave it
-    except OSError as error:
-        found = not isinstance(error, FileNotFoundError)
-        fix = "make it executable (chmod +x), or name its interpreter" if found else "check its name and PATH"
-        _tell(f"error: cannot run {command[0]}: {error.strerror}; {fix}")
-        return _NOT_EXECUTABLE if found else _NOT_FOUND
+    return execute(command, environment)
 
 
 def _kill_at_end(process: int, stop: int) -> None:

@@ -1,16 +1,39 @@
-"""Forking, from a process with one thread; attendants do one thing until they are dismissed or we are gone."""
+"""Forking, from a process with one thread, and executing; attendants do one thing until dismissed, or we are gone."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-__all__ = ["Attendant", "fork_into"]
+__all__ = ["Attendant", "execute", "fork_into"]
 
 _STDERR = 2
+
+
+# Python ignores them for itself, and what is ignored stays so across execve(2).
+_PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as sh(1) and env(1) exit
+
+
+def execute(command: list[str], environment: Mapping[bytes, bytes] | None = None) -> int:
+    """Replaces this process by `command`; if that fails, says why on standard error and returns an exit code.
+
+    environment: the command's; None for our own.
+    """
+    for number in _PYTHON_IGNORES:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvpe(command[0], command, os.environ if environment is None else environment)  # noqa: S606 - no shell
+    except OSError as error:
+        found = not isinstance(error, FileNotFoundError)
+        fix = "make it executable (chmod +x), or name its interpreter" if found else "check its name and PATH"
+        text = f"lab: error: cannot run {command[0]}: {error.strerror}; {fix}"
+        print(text, file=sys.stderr, flush=True)
+        return _NOT_EXECUTABLE if found else _NOT_FOUND
 
 
 def fork_into(work: Callable[[], int]) -> int:

@@ -7,16 +7,12 @@ started in this way is a child like any other: its streams, signals and exit cod
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
+from lab.processes import execute
 from lab.world import kernel
 
 __all__: list[str] = []
-
-# The interpreter ignores them for itself, and what is ignored stays so across execve(2).
-_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
-NOT_FOUND, NOT_EXECUTABLE = 127, 126
 
 
 def main() -> None:
@@ -28,13 +24,7 @@ def main() -> None:
         os.close(user)
     kernel.setns(net)
     os.close(net)
-    for number in _IGNORED_BY_PYTHON:
-        signal.signal(number, signal.SIG_DFL)
-    try:
-        os.execvp(command[0], command)  # noqa: S606 - that is what this is for
-    except OSError as error:
-        print(f"lab: error: cannot run {command[0]}: {error.strerror}", file=sys.stderr)
-        sys.exit(NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE)
+    sys.exit(execute(command))
 
 
 if __name__ == "__main__":
