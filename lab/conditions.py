@@ -16,7 +16,7 @@ from lab.impairments import KEYS, Impairment
 from lab.units import format_duration
 
 __all__ = [
-    "BASELINES", "FAMILIES", "HEADER_BYTES", "LINKS", "MAX_PAYLOAD", "MIN_PAYLOAD", "NIC", "PLACEMENTS",
+    "ARRIVALS", "BASELINES", "FAMILIES", "HEADER_BYTES", "LINKS", "MAX_PAYLOAD", "MIN_PAYLOAD", "NIC", "PLACEMENTS",
     "PROBES", "WAITS", "WAYS", "Condition", "parse_target", "pick_way",
 ]  # fmt: skip
 
@@ -33,8 +33,9 @@ WAYS = (*LINKS, *BASELINES)
 NIC = "nic:"
 FAMILIES = (4, 6)
 PROBES = ("icmp", "udp", "tcp")
-WAITS = ("block", "spin")
+WAITS = ("block", "epoll", "spin", "yield")
 PLACEMENTS = ("inline", "same-cpu", "cross-cpu")
+ARRIVALS = ("closed", "periodic", "poisson")
 
 #: Payload bytes: the largest that UDP over IPv4 can carry, and the smallest that holds nonce, number and stamps.
 MAX_PAYLOAD = 65_507
@@ -64,7 +65,13 @@ class Condition:
         "inline", "where the reflector runs: inline (one thread is both ends), same-cpu or cross-cpu (its own thread)"
     )
     timeout_ns: int = _option(1_000_000_000, "a reply later than this counts as lost")
-    arrivals: str = _option("closed", "closed: each probe is sent when the one before it is settled")
+    arrivals: str = _option(
+        "closed",
+        "when probes are sent: closed (each when the one before it is settled), or on a schedule (periodic, poisson)",
+    )
+    period_ns: int | None = _option(None, "of a schedule: the time between probes, or its mean")
+    think_ns: int = _option(0, "closed: the time between one probe's end and the next one's beginning")
+    stages: bool = _option(False, "take the kernel's stamps too, and tell where the time goes")
     impair: Impairment | None = field(
         default=None, metadata={"help": f"worsen each direction, as in delay=5ms,loss=1% ({', '.join(KEYS)})"}
     )
@@ -73,7 +80,9 @@ class Condition:
         pick_way(self.link)
         pick("wait mode", self.wait, WAITS)
         pick("placement", self.placement, PLACEMENTS)
-        pick("arrivals", self.arrivals, ("closed",))
+        pick("arrivals", self.arrivals, ARRIVALS)
+        if self.arrivals != "closed" or self.think_ns or self.stages or self.wait in ("epoll", "yield"):
+            raise UsageError("not yet")
         self._check_probe()
         smallest = MIN_PAYLOAD[self.probe]
         if not smallest <= self.size <= MAX_PAYLOAD:

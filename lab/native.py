@@ -16,17 +16,19 @@ import numpy as np
 from lab._native import ffi, lib
 from lab.checks import pick
 from lab.errors import StreamError, Unavailable, UsageError, errno_name
-from lab.records import RECORD, WIRE_EVENT, Records
+from lab.records import RECORD, STAMPS, WIRE_EVENT, Records
 
 __all__ = [
     "Impairment",
     "Outcome",
     "Stop",
     "StreamSpec",
+    "Usage",
     "WireLoop",
     "WireSpec",
     "clock_cost",
     "new_records",
+    "new_stamps",
     "run_stream",
 ]
 
@@ -40,8 +42,13 @@ _KINDS = {
     "unix-seqpacket": lib.LAB_UDP,
     "pipe": lib.LAB_PIPE,
     "shm": lib.LAB_SHM,
+    "syscall": lib.LAB_SYSCALL,
+    "tcp-connect": lib.LAB_TCP_CONNECT,
+    "tcp-syn": lib.LAB_TCP_SYN,
 }
-_WAITS = {"block": lib.LAB_BLOCK, "spin": lib.LAB_SPIN}
+_WAITS = {"block": lib.LAB_BLOCK, "spin": lib.LAB_SPIN, "epoll": lib.LAB_EPOLL, "yield": lib.LAB_YIELD}
+_WIRE_WAITS = ("block", "spin")
+_ARRIVALS = {"closed": lib.LAB_CLOSED, "scheduled": lib.LAB_SCHEDULED}
 _DISTRIBUTIONS = {"uniform": lib.LAB_UNIFORM, "normal": lib.LAB_NORMAL, "pareto": lib.LAB_PARETO}
 _CUTS = {"clip": lib.LAB_CLIP, "redraw": lib.LAB_REDRAW}
 
@@ -65,9 +72,12 @@ class StreamSpec:
     far_fd: int = -1
     near_out_fd: int = -1
     far_out_fd: int = -1
+    near_epoll_fd: int = -1
+    far_epoll_fd: int = -1
     kind: str
     family: int
     wait: str
+    arrivals: str = "closed"
     far_cpu: int = -1
     size: int
     icmp_id: int = 0
@@ -77,17 +87,41 @@ class StreamSpec:
     warmup: int
     timeout_ns: int
     patience: int = 0
+    think_ns: int = 0
+    limit_ns: int = 0
+    hold_ns: int = 0
+    stall_ns: int = 0
+    stall_seq: int = 0
 
 
 @dataclass(frozen=True)
+class Usage:
+    """``struct lab_usage``: context switches and page faults of one thread while a stream ran."""
+
+    voluntary: int
+    involuntary: int
+    minor_faults: int
+    major_faults: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """``struct lab_stream``, its output half."""
+    """``struct lab_stream``, its output half; ``error`` is what ended the stream before its time."""
 
     done: int
     foreign: int
     far_foreign: int
     reply_source: str | None
     reply_ttl: int | None
+    limited: bool
+    most_open: int
+    margin_ns: int
+    offset_ns: int
+    step_ns: int
+    stamps_foreign: int
+    near_usage: Usage
+    far_usage: Usage
+    error: StreamError | None
 
 
 def new_records(count: int) -> Records:
@@ -97,33 +131,58 @@ def new_records(count: int) -> Records:
     return records
 
 
-def run_stream(spec: StreamSpec, records: Records, stop: Stop) -> Outcome:
-    """Runs one stream on the calling thread, into `records` (shape (spec.count,), zeroed).
+def new_stamps(count: int) -> Records:
+    """The same, for the kernel's stamps."""
+    stamps = np.zeros(count, STAMPS)
+    stamps.view(np.uint8)[::4096] = 0
+    return stamps
 
-    Raises StreamError if it ended before its time, with the rows that were finished by then.
+
+def run_stream(spec: StreamSpec, records: Records, stop: Stop, stamps: Records | None = None) -> Outcome:
+    """Runs one stream on the calling thread, into `records` (shape (spec.count,), zeroed but for due_ns of a schedule).
+
+    stamps: rows for the kernel's stamps, of the same shape; None: they are not asked for.
     """
     stream = _stream(spec)
     scratch = np.zeros(lib.LAB_SCRATCH_BYTES, np.uint8)
     rows = ffi.from_buffer("struct lab_record[]", records, require_writable=True)
-    result = lib.lab_stream_run(stream, rows, ffi.from_buffer("unsigned char[]", scratch), stop._flag)
-    if result < 0:
-        raise StreamError(
-            _why(-result, stream.far_error, spec), errno=stream.far_error or int(-result), done=int(stream.done)
-        )
+    marks = ffi.NULL if stamps is None else ffi.from_buffer("struct lab_stamps[]", stamps, require_writable=True)
+    result = lib.lab_stream_run(stream, rows, marks, ffi.from_buffer("unsigned char[]", scratch), stop._flag)
+    numbers = {
+        field.name: int(getattr(stream, field.name))
+        for field in fields(Outcome)
+        if field.name not in ("reply_source", "reply_ttl", "limited", "near_usage", "far_usage", "error")
+    }
     source = None
     if stream.source_seen:
         source = socket.inet_ntop(spec.family, ffi.buffer(stream.reply_source)[: len(spec.target)])
-    ttl = int(stream.reply_ttl) or None
-    return Outcome(int(stream.done), int(stream.foreign), int(stream.far_foreign), source, ttl)
+    error = None
+    if result < 0:
+        text = _why(-result, stream.far_error, spec)
+        error = StreamError(text, errno=stream.far_error or int(-result), done=int(stream.done))
+    return Outcome(
+        **numbers,
+        reply_source=source,
+        reply_ttl=int(stream.reply_ttl) or None,
+        limited=bool(stream.limited),
+        near_usage=_usage(stream.near_usage),
+        far_usage=_usage(stream.far_usage),
+        error=error,
+    )
+
+
+def _usage(usage: Any) -> Usage:
+    return Usage(*(int(getattr(usage, field.name)) for field in fields(Usage)))
 
 
 def _stream(spec: StreamSpec) -> Any:
     stream = ffi.new("struct lab_stream *")
     for option in fields(spec):
-        if option.name not in ("kind", "wait", "target"):
+        if option.name not in ("kind", "wait", "arrivals", "target"):
             setattr(stream, option.name, getattr(spec, option.name))
     stream.kind = _KINDS[spec.kind]
     stream.wait = _WAITS[spec.wait]
+    stream.arrivals = _ARRIVALS[spec.arrivals]
     ffi.buffer(stream.target)[: len(spec.target)] = spec.target
     return stream
 
@@ -232,7 +291,7 @@ class WireLoop:
 
     @wait.setter
     def wait(self, wait: str) -> None:
-        pick("wait", wait, _WAITS)
+        pick("wait", wait, _WIRE_WAITS)
         self._wire.wait = _WAITS[wait]
 
     @property
@@ -257,7 +316,7 @@ class WireLoop:
 
 def _fill_wire(wire: Any, spec: WireSpec) -> None:
     wire.fds[0], wire.fds[1] = spec.near_fd, spec.far_fd
-    pick("wait", spec.wait, _WAITS)
+    pick("wait", spec.wait, _WIRE_WAITS)
     wire.wait = _WAITS[spec.wait]
     for name in ("wake_fd", "frame_bytes", "header_bytes", "spin_ns", "seed", "spare", "log_size"):
         setattr(wire, name, getattr(spec, name))

@@ -23,7 +23,7 @@ import numpy as np
 from lab import native
 from lab.checks import check_count
 from lab.conditions import Condition
-from lab.errors import StreamError, Unavailable
+from lab.errors import Unavailable
 from lab.interrupts import noted
 from lab.records import Records
 from lab.streams import Cpus, Stream, WireReport
@@ -108,13 +108,17 @@ def send_stream(
     count: int,
     warmup: int = DEFAULT_WARMUP,
     cpus: Cpus | None = None,
+    hold_ns: int = 0,
+    stall: tuple[int, int] | None = None,
 ) -> Stream:
     """Sends one stream of `count` probes over the given ends and returns what came of it.
 
-    warmup: probes sent first and not recorded. Raises StreamError if the stream ended before its time, Unavailable for
-    a placement that cannot be had, or a wire that died. Two things end it early and leave the rows that were finished:
-    Ctrl-C, within 50 ms (``interrupted``), and silence, when nothing has come back for ten seconds (``gave_up``),
-    unless loss was asked for.
+    warmup: probes sent first and not recorded. hold_ns: how long the reflector spins between its receive and its send.
+    stall: (a sequence number, ns), where it stops once for so long.
+
+    Raises StreamError if the stream ended before its time, Unavailable for a placement that cannot be had, or a wire
+    that died. Two things end it early and leave the rows that were finished: Ctrl-C, within 50 ms (``interrupted``),
+    and silence, when nothing has come back for ten seconds (``gave_up``), unless loss was asked for.
     """
     check_count("count", count)
     check_count("warm-up", warmup, low=0)
@@ -136,6 +140,9 @@ def send_stream(
         warmup=warmup,
         timeout_ns=condition.timeout_ns,
         patience=_patience(condition),
+        hold_ns=hold_ns,
+        stall_seq=stall[0] if stall else 0,
+        stall_ns=stall[1] if stall else 0,
     )
     records = native.new_records(count)
     run = _Run(spec, records, cpus.near)
@@ -166,6 +173,8 @@ def send_stream(
         gave_up=run.gave_up is not None,
         warnings=tuple(warnings),
         wire=report,
+        near_usage=run.outcome.near_usage,
+        far_usage=None if cpus.far is None else run.outcome.far_usage,
     )
 
 
@@ -217,11 +226,11 @@ class _Run:
             os.sched_setaffinity(0, {self._cpu})  # 0: this thread
             self.started_ns = time.monotonic_ns()
             self.outcome = native.run_stream(self._spec, self._records, self._stop)
-        except StreamError as error:
-            if error.errno != errno.ETIMEDOUT:
+            error = self.outcome.error
+            if error is not None and error.errno == errno.ETIMEDOUT:
+                self.gave_up = str(error)
+            else:
                 self._error = error
-            self.outcome = native.Outcome(error.done, 0, 0, None, None)
-            self.gave_up = str(error)
         except BaseException as error:  # handed to the caller's thread, which raises it
             self._error = error
         finally:

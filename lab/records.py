@@ -1,7 +1,8 @@
 """The layout of one probe's record and of one event of the wire, and what their codes mean.
 
-Pure: a saved study needs no native module. ``RECORD`` is ``struct lab_record`` of ``native/api.h``, ``WIRE_EVENT`` is
-``struct lab_wire_event``; a test compares every offset and constant with the header.
+Pure: a saved study needs no native module. Of ``native/api.h``, ``RECORD`` is ``struct lab_record``, ``STAMPS`` is
+``struct lab_stamps`` and ``WIRE_EVENT`` is ``struct lab_wire_event``; a test compares every offset and constant with
+the header.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ __all__ = [
     "LOST",
     "RECEIVED",
     "RECORD",
+    "STAMPS",
     "STATUSES",
     "UNSENT",
     "WIRE_EVENT",
@@ -35,6 +37,19 @@ RECORD = np.dtype(
         ("flags", np.uint16),
         ("status", np.uint8),
         ("reply_ttl", np.uint8),
+        ("reserved", np.int64),
+    ]
+)
+#: The kernel's stamps of one probe, CLOCK_REALTIME, in the order in which they are taken; 0: there is none.
+STAMPS = np.dtype(
+    [
+        ("near_sched_real_ns", np.int64),
+        ("near_soft_real_ns", np.int64),
+        ("far_rx_real_ns", np.int64),
+        ("far_sched_real_ns", np.int64),
+        ("far_soft_real_ns", np.int64),
+        ("near_rx_real_ns", np.int64),
+        ("ack_real_ns", np.int64),
         ("reserved", np.int64),
     ]
 )

@@ -65,6 +65,11 @@ class Stream:
     """The probes of one condition, sent in one go (RFC 2330 *sample*).
 
     ``records`` has a row a probe, dtype ``lab.records.RECORD``: int64 ns of CLOCK_MONOTONIC, 0 where there is none.
+    With stages, ``stamps`` has the kernel's, dtype ``lab.records.STAMPS``, of CLOCK_REALTIME: add ``clock_offset_ns``
+    to a stamp of ``records`` to compare them. ``clock_step_ns`` is by how much somebody set that clock meanwhile.
+    ``near_usage``, ``far_usage``: context switches and page faults of the threads (far: if it has one of its own).
+    With a schedule, ``margin_ns`` is how long before a probe was due the sender stopped sleeping, and ``most_open`` how
+    many probes were under way at once, at most.
     """
 
     condition: Condition
@@ -81,6 +86,13 @@ class Stream:
     warnings: tuple[str, ...] = ()
     impaired_by: str | None = None
     wire: WireReport | None = None
+    near_usage: native.Usage | None = None
+    far_usage: native.Usage | None = None
+    stamps: Records | None = None
+    clock_offset_ns: int | None = None
+    clock_step_ns: int = 0
+    margin_ns: int = 0
+    most_open: int = 0
 
     @property
     def _status(self) -> npt.NDArray[np.uint8]:

@@ -4,7 +4,7 @@
  * Rules of the boundary: Python opens and configures the sockets and allocates every buffer; C fills them and keeps
  * no pointer past the call, and the descriptors stay open until it returns. A call returns a count, or -errno. C never
  * prints, exits or calls Python.
- * All times are nanoseconds of CLOCK_MONOTONIC unless a name says otherwise. */
+ * All times are nanoseconds of CLOCK_MONOTONIC; those of CLOCK_REALTIME, as the kernel's stamps are, are named *_real_ns. */
 
 /* The largest payload of one message: what UDP over IPv4 can carry. */
 #define LAB_MAX_PAYLOAD 65507
@@ -24,9 +24,23 @@ enum lab_kind {
     LAB_UDP = 2,  /* connected sockets that keep messages apart; unix-dgram and unix-seqpacket too */
     LAB_TCP = 3,  /* connected sockets that don't; unix-stream too */
     LAB_PIPE = 4, /* a pipe each way, non-blocking where it is to spin; it has no timeout */
-    LAB_SHM = 5   /* memory that two CPUs share: no descriptor, a far_cpu, LAB_SPIN */
+    LAB_SHM = 5,  /* memory that two CPUs share: no descriptor, a far_cpu, LAB_SPIN */
+    LAB_SYSCALL = 6,     /* no message, but a system call that does nothing: no descriptor */
+    LAB_TCP_CONNECT = 7, /* a TCP socket that is connected, and disconnected again; far_fd listens, if it is ours */
+    LAB_TCP_SYN = 8      /* a raw socket; the kernel replies to each SYN with SYN-ACK or RST */
 };
-enum lab_wait { LAB_BLOCK = 0, LAB_SPIN = 1 };
+/* How an end waits for a message. */
+enum lab_wait {
+    LAB_BLOCK = 0, /* it sleeps in the call that receives */
+    LAB_SPIN = 1,  /* it asks again and again */
+    LAB_EPOLL = 2, /* it sleeps in epoll_wait, and then receives */
+    LAB_YIELD = 3  /* as LAB_SPIN, but offers its CPU to others in between (sched_yield) */
+};
+/* When probes are sent. */
+enum lab_arrivals {
+    LAB_CLOSED = 0,   /* each when the one before it is settled, and think_ns have passed */
+    LAB_SCHEDULED = 1 /* when they are due, settled or not: records[i].due_ns holds when, from the first one's time on */
+};
 
 /* What became of a probe. Zeroed memory reads as "unsent". */
 enum lab_status {
@@ -45,7 +59,7 @@ enum lab_status {
 
 /* One probe. The same layout for every kind; a stamp that does not exist is 0. */
 struct lab_record {
-    int64_t due_ns;      /* when it should have been sent; equal to tx_ns in a closed loop */
+    int64_t due_ns;      /* when it should have been sent; equal to tx_ns in a closed loop without think time */
     int64_t tx_ns;       /* read right before send() */
     int64_t tx_done_ns;  /* read right after send() returned */
     int64_t rx_ns;       /* read right after the call that returned the reply */
@@ -58,6 +72,26 @@ struct lab_record {
     int64_t reserved;    /* pads a record to one cache line */
 };
 
+/* The kernel's stamps of one probe, CLOCK_REALTIME, in the order in which they are taken; 0: there is none. */
+struct lab_stamps {
+    int64_t near_sched_real_ns; /* the request enters the queueing discipline (TX_SCHED) */
+    int64_t near_soft_real_ns;  /* it is handed to the device (TX_SOFTWARE) */
+    int64_t far_rx_real_ns;     /* it enters the far end's stack (RX_SOFTWARE); 0 where the kernel replies, as the next two */
+    int64_t far_sched_real_ns;  /* and so the reply */
+    int64_t far_soft_real_ns;
+    int64_t near_rx_real_ns;
+    int64_t ack_real_ns;        /* TCP: the request was acknowledged (TX_ACK); beside the others, not among them */
+    int64_t reserved;           /* pads the stamps to one cache line */
+};
+
+/* What a thread went through while a stream ran (getrusage). */
+struct lab_usage {
+    int64_t voluntary;    /* context switches: it slept */
+    int64_t involuntary;  /* it was preempted */
+    int64_t minor_faults; /* pages that were mapped */
+    int64_t major_faults; /* pages that were read */
+};
+
 /* One stream: what to send and how to wait (in), and what came of it (out). */
 struct lab_stream {
     int32_t near_fd;          /* where probes leave and replies arrive */
@@ -66,7 +100,10 @@ struct lab_stream {
     int32_t far_out_fd;       /* the reflector's, likewise */
     int32_t kind;             /* enum lab_kind */
     int32_t family;           /* AF_INET or AF_INET6; AF_UNIX where there are no addresses */
+    int32_t near_epoll_fd;    /* for LAB_EPOLL: an epoll that watches near_fd for input; else -1 */
+    int32_t far_epoll_fd;     /* and far_fd */
     int32_t wait;             /* enum lab_wait, for both ends */
+    int32_t arrivals;         /* enum lab_arrivals */
     int32_t far_cpu;          /* CPU of the reflector's own thread; -1: the calling thread plays both ends */
     int32_t size;             /* payload bytes of a probe */
     uint32_t icmp_id;         /* identifier of echo requests (a ping socket chooses its own) */
@@ -76,6 +113,11 @@ struct lab_stream {
     int64_t warmup;           /* probes to send first and not record */
     int64_t timeout_ns;       /* a reply later than this after tx_ns is late */
     int64_t patience;         /* end after so many probes unanswered in a row, warm-up included; 0: never */
+    int64_t think_ns;         /* LAB_CLOSED: between one probe's end and the next one's beginning */
+    int64_t limit_ns;         /* end after so long; 0: never */
+    int64_t hold_ns;          /* the reflector spins so long between its two stamps */
+    int64_t stall_ns;         /* and stops once for so long, between the stamps of the first request ... */
+    int64_t stall_seq;        /* ... with this number or a later one */
 
     int64_t done;             /* rows filled */
     int64_t foreign;          /* messages at the near end that were no reply of this stream */
@@ -84,17 +126,27 @@ struct lab_stream {
     int32_t source_seen;      /* whether the next two are set */
     int32_t reply_ttl;        /* TTL or hop limit of the first reply, warm-up included; 0: not told (TCP) */
     unsigned char reply_source[16]; /* source address of that reply */
+    int32_t limited;          /* whether limit_ns ended it */
+    int64_t most_open;        /* probes under way at once, at most */
+    int64_t margin_ns;        /* how long before a probe was due the sender stopped sleeping */
+    int64_t offset_ns;        /* with stamps: CLOCK_REALTIME less CLOCK_MONOTONIC */
+    int64_t step_ns;          /* by how much that changed meanwhile: somebody set the clock */
+    int64_t stamps_foreign;   /* the kernel's stamps that belong to no recorded probe */
+    struct lab_usage near_usage, far_usage; /* far: of the reflector's own thread */
 };
 
-/* Sends stream->warmup + stream->count probes, each when the one before it is answered or has timed out.
+/* Sends stream->warmup probes, each when the one before it is settled (answered, or timed out), and then stream->count
+ * probes as stream->arrivals says.
  *
- * records: stream->count zeroed rows. scratch: LAB_SCRATCH_BYTES bytes. *stop: any other thread sets it to non-zero to
+ * records: stream->count rows, zeroed but for due_ns of a schedule. stamps: as many zeroed rows for the kernel's stamps,
+ * or NULL; with them, every stamp is read from CLOCK_REALTIME, and those in records are moved to CLOCK_MONOTONIC by
+ * offset_ns in the end. scratch: LAB_SCRATCH_BYTES bytes. *stop: any other thread sets it to non-zero to
  * end the stream; it ends within LAB_SLICE_NS. Nothing is allocated.
  * Returns the rows filled (fewer than count when stopped), or -errno with stream->done rows filled:
  * -EINVAL (a field out of range), -EPIPE (the reflector ended; see far_error), -ETIMEDOUT (patience ran out),
  * -ETIME (a TCP message could not be sent), or what the socket said. */
-int64_t lab_stream_run(struct lab_stream *stream, struct lab_record *records, unsigned char *scratch,
-                       const int32_t *stop);
+int64_t lab_stream_run(struct lab_stream *stream, struct lab_record *records, struct lab_stamps *stamps,
+                       unsigned char *scratch, const int32_t *stop);
 
 /* ---- the wire ---- */
 

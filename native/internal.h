@@ -16,6 +16,7 @@
 
 _Static_assert(sizeof(struct lab_record) == 64, "a record is one cache line");
 _Static_assert(offsetof(struct lab_record, reply_bytes) == 48, "six stamps come first");
+_Static_assert(sizeof(struct lab_stamps) == 64, "stamps are one cache line");
 
 _Static_assert(sizeof(struct lab_impairment) == 96, "no gap that Python would not see");
 _Static_assert(sizeof(struct lab_wire_event) % sizeof(uint64_t) == 0, "events are copied by the word");
@@ -95,6 +96,8 @@ struct reflector {
     int64_t foreign;
     int error;        /* why the thread ended, or 0; read after `ended` */
     const int32_t *stop; /* ends a reply that cannot be sent: the stream's flag, or `finished` for a thread */
+    int64_t hold_ns, stall_ns; /* as in lab_stream; stall_ns is 0 once it is over */
+    uint64_t stall_seq;
     int32_t finished; /* set by the near end, read by the thread */
     int32_t ended;    /* set by the thread, read by the near end */
 };

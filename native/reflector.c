@@ -16,6 +16,9 @@ void reflector_init(struct reflector *reflector, const struct lab_stream *stream
         .nonce = stream->nonce,
         .bytes = bytes,
         .stop = stream->far_cpu < 0 ? stop : &reflector->finished,
+        .hold_ns = stream->hold_ns,
+        .stall_ns = stream->stall_ns,
+        .stall_seq = (uint64_t)stream->stall_seq,
     };
 }
 
@@ -32,6 +35,16 @@ static int read_request(struct reflector *reflector, int flags, size_t *length) 
     return 1;
 }
 
+/* What was asked for to try the measurement itself: a known delay, and one long stop. */
+static void hold(struct reflector *reflector, uint64_t seq, int64_t rx_ns) {
+    int64_t until_ns = rx_ns + reflector->hold_ns;
+    if (reflector->stall_ns && seq < SEQ_UNRECORDED && seq >= reflector->stall_seq) {
+        until_ns += reflector->stall_ns;
+        reflector->stall_ns = 0;
+    }
+    while (now_ns() < until_ns && !__atomic_load_n(reflector->stop, __ATOMIC_RELAXED)) continue;
+}
+
 int reflector_serve(struct reflector *reflector, int flags, uint64_t *seq) {
     size_t length = 0;
     int got = read_request(reflector, flags, &length);
@@ -45,6 +58,7 @@ int reflector_serve(struct reflector *reflector, int flags, uint64_t *seq) {
     }
     *seq = head.seq;
     if (head.seq == SEQ_GOODBYE) return 0;
+    if (reflector->hold_ns || reflector->stall_ns) hold(reflector, head.seq, rx_ns);
     head.far_rx_ns = rx_ns;
     head.far_tx_ns = now_ns();
     memcpy(reflector->bytes, &head, sizeof head);

@@ -41,7 +41,9 @@ static bool valid(const struct lab_stream *s) {
            s->count >= 0 && s->warmup >= 0 && s->patience >= 0 && s->timeout_ns > 0 &&
            s->timeout_ns <= LAB_MAX_TIMEOUT_NS && s->icmp_id <= 0xffff && (icmp || shm) == (s->far_fd < 0) &&
            s->far_cpu < CPU_SETSIZE && (s->far_cpu < 0 || !icmp) &&
-           (!shm || (s->far_cpu >= 0 && s->wait == LAB_SPIN));
+           (!shm || (s->far_cpu >= 0 && s->wait == LAB_SPIN)) && s->hold_ns >= 0 && s->hold_ns <= LAB_MAX_TIMEOUT_NS &&
+           s->stall_ns >= 0 && s->stall_ns <= LAB_MAX_TIMEOUT_NS && s->stall_seq >= 0 &&
+           (!(s->hold_ns || s->stall_ns) || s->far_fd >= 0);
 }
 
 static socklen_t target_address(const struct lab_stream *s, struct sockaddr_storage *to) {
@@ -295,12 +297,12 @@ static int64_t run_with_reflector(struct near *n) {
     return result;
 }
 
-int64_t lab_stream_run(struct lab_stream *stream, struct lab_record *records, unsigned char *scratch,
-                       const int32_t *stop) {
+int64_t lab_stream_run(struct lab_stream *stream, struct lab_record *records, struct lab_stamps *stamps,
+                       unsigned char *scratch, const int32_t *stop) {
     struct near n;
     stream->done = stream->foreign = stream->far_foreign = 0;
     stream->far_error = stream->source_seen = 0;
-    if (!valid(stream)) return -EINVAL;
+    if (!valid(stream) || stamps) return -EINVAL;
     if (stream->kind == LAB_SHM) return shm_run(stream, records, scratch, stop);
     int error = near_init(&n, stream, records, scratch, stop);
     if (error) return error;

@@ -131,7 +131,9 @@ def test_compiler_warns_of_nothing(compiler):
 
 
 @pytest.mark.parametrize(
-    ("name", "layout"), [("lab_record", records.RECORD), ("lab_wire_event", records.WIRE_EVENT)], ids=str
+    ("name", "layout"),
+    [("lab_record", records.RECORD), ("lab_stamps", records.STAMPS), ("lab_wire_event", records.WIRE_EVENT)],
+    ids=str,
 )
 def test_layout_is_the_same_on_both_sides(name, layout):
     fields = ffi.typeof(f"struct {name}").fields

@@ -172,7 +172,7 @@ struct trial trial_deaf(struct setup setup) {
 
 int64_t trial_run(struct trial *trial) {
     int64_t start_ns = now_ns();
-    trial->result = lab_stream_run(&trial->stream, trial->rows, trial->scratch, &trial->stop);
+    trial->result = lab_stream_run(&trial->stream, trial->rows, NULL, trial->scratch, &trial->stop);
     trial->took_ns = now_ns() - start_ns;
     return trial->result;
 }
