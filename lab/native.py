@@ -204,6 +204,8 @@ def _why(code: int, far_error: int, spec: StreamSpec) -> str:
         return "the connection stalled; look for a rule that drops its segments (nft list ruleset)"
     if code == errno.EMSGSIZE:
         return f"a probe of {spec.size} bytes does not fit: {errno_name(code)}; give a smaller size"
+    if code == errno.ENOBUFS:
+        return "the kernel took no probe for two seconds: a queue is full; give a lower --rate"
     if code in (errno.EPERM, errno.EACCES):
         return f"the kernel refused to send: {errno_name(code)}; look for a rule that drops probes (nft list ruleset)"
     return f"the stream ended: {errno_name(code)}"

@@ -12,15 +12,18 @@ import ipaddress
 import math
 import os
 import secrets
+import select
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from lab import native
+from lab.arrivals import due_times
 from lab.checks import check_count
 from lab.conditions import Condition
 from lab.errors import Unavailable
@@ -108,13 +111,14 @@ def send_stream(
     count: int,
     warmup: int = DEFAULT_WARMUP,
     cpus: Cpus | None = None,
+    seed: int = 0,
     hold_ns: int = 0,
     stall: tuple[int, int] | None = None,
 ) -> Stream:
     """Sends one stream of `count` probes over the given ends and returns what came of it.
 
-    warmup: probes sent first and not recorded. hold_ns: how long the reflector spins between its receive and its send.
-    stall: (a sequence number, ns), where it stops once for so long.
+    warmup: probes sent first and not recorded. seed: of a Poisson schedule. hold_ns: how long the reflector spins
+    between its receive and its send. stall: (a sequence number, ns), where it stops once for so long.
 
     Raises StreamError if the stream ended before its time, Unavailable for a placement that cannot be had, or a wire
     that died. Two things end it early and leave the rows that were finished: Ctrl-C, within 50 ms (``interrupted``),
@@ -123,6 +127,7 @@ def send_stream(
     check_count("count", count)
     check_count("warm-up", warmup, low=0)
     cpus = cpus or choose_cpus(condition, wired=ends.wire is not None)
+    scheduled = condition.arrivals != "closed"
     spec = native.StreamSpec(
         near_fd=_descriptor(ends.near),
         far_fd=_descriptor(ends.far),
@@ -131,6 +136,7 @@ def send_stream(
         kind=ends.kind,
         family=_DOMAINS[ends.family],
         wait=condition.wait,
+        arrivals="scheduled" if scheduled else "closed",
         far_cpu=-1 if cpus.far is None else cpus.far,
         size=condition.size,
         icmp_id=ends.icmp_id,
@@ -140,14 +146,18 @@ def send_stream(
         warmup=warmup,
         timeout_ns=condition.timeout_ns,
         patience=_patience(condition),
+        think_ns=condition.think_ns,
         hold_ns=hold_ns,
         stall_seq=stall[0] if stall else 0,
         stall_ns=stall[1] if stall else 0,
     )
     records = native.new_records(count)
-    run = _Run(spec, records, cpus.near)
+    if scheduled:
+        records["due_ns"] = due_times(condition, count, seed)
+    stamps = native.new_stamps(count) if condition.stages else None
     _require_running(ends.wire)
-    with _tuned(ends.wire, condition.wait, cpus.wire):
+    with _watched(spec) as spec, _tuned(ends.wire, condition.wait, cpus.wire):
+        run = _Run(spec, records, stamps, cpus.near)
         since = None if ends.wire is None else (ends.wire.logged, ends.wire.counters())
         interrupted = run.until_done()
     _require_running(ends.wire)
@@ -175,6 +185,11 @@ def send_stream(
         wire=report,
         near_usage=run.outcome.near_usage,
         far_usage=None if cpus.far is None else run.outcome.far_usage,
+        stamps=None if stamps is None else stamps[: run.outcome.done],
+        clock_offset_ns=None if stamps is None else run.outcome.offset_ns,
+        clock_step_ns=run.outcome.step_ns,
+        margin_ns=run.outcome.margin_ns,
+        most_open=run.outcome.most_open,
     )
 
 
@@ -188,7 +203,7 @@ def _patience(condition: Condition) -> int:
     """After how many unanswered probes in a row to give up; 0: never, where they are lost on purpose."""
     if condition.impair and (condition.impair.loss or condition.impair.burst):
         return 0
-    return max(_MIN_PATIENCE, math.ceil(_SILENCE_NS / condition.timeout_ns))
+    return max(_MIN_PATIENCE, math.ceil(_SILENCE_NS / (condition.period_ns or condition.timeout_ns)))
 
 
 @contextlib.contextmanager
@@ -205,6 +220,19 @@ def _tuned(wire: Wire | None, wait: str, cpu: int | None) -> Iterator[None]:
         wire.wait = "block"
 
 
+@contextlib.contextmanager
+def _watched(spec: native.StreamSpec) -> Iterator[native.StreamSpec]:
+    """The stream with an epoll for each end, if it is to wait in that way."""
+    if spec.wait != "epoll":
+        yield spec
+        return
+    with select.epoll() as near, select.epoll() as far:
+        near.register(spec.near_fd, select.EPOLLIN)
+        if spec.far_fd >= 0:
+            far.register(spec.far_fd, select.EPOLLIN)
+        yield replace(spec, near_epoll_fd=near.fileno(), far_epoll_fd=far.fileno())
+
+
 def _descriptor(end: End | None) -> int:
     return -1 if end is None else end.fileno()
 
@@ -215,8 +243,8 @@ class _Run:
     outcome: native.Outcome
     gave_up: str | None = None
 
-    def __init__(self, spec: native.StreamSpec, records: Records, cpu: int) -> None:
-        self._spec, self._records, self._cpu = spec, records, cpu
+    def __init__(self, spec: native.StreamSpec, records: Records, stamps: Records | None, cpu: int) -> None:
+        self._spec, self._records, self._stamps, self._cpu = spec, records, stamps, cpu
         self._stop, self._over = native.Stop(), threading.Event()
         self._error: BaseException | None = None
         self.started_ns = self.ended_ns = 0
@@ -225,7 +253,7 @@ class _Run:
         try:
             os.sched_setaffinity(0, {self._cpu})  # 0: this thread
             self.started_ns = time.monotonic_ns()
-            self.outcome = native.run_stream(self._spec, self._records, self._stop)
+            self.outcome = native.run_stream(self._spec, self._records, self._stop, self._stamps)
             error = self.outcome.error
             if error is not None and error.errno == errno.ETIMEDOUT:
                 self.gave_up = str(error)

@@ -34,11 +34,20 @@ _Static_assert(3 * BUFFER_BYTES == LAB_SCRATCH_BYTES, "three buffers of one mess
  * may have gone, so it cannot be given up for the next one. */
 #define STALL_NS 2000000000
 
-static inline int64_t now_ns(void) {
+static inline int64_t read_clock(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
+
+static inline int64_t now_ns(void) {
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+/* ---- clock.c ---- */
+
+/* CLOCK_REALTIME less CLOCK_MONOTONIC, from the narrowest of some brackets, whose width it is uncertain by. */
+int64_t clock_offset(int64_t *width_ns);
 
 /* ---- message.c: bytes of a request, and whose reply it is ---- */
 
@@ -69,6 +78,7 @@ struct message {
 struct reply {
     uint64_t seq;
     int64_t rx_ns;
+    int64_t kernel_ns; /* the kernel's receive stamp, with stamps */
     int64_t far_rx_ns;
     int64_t far_tx_ns;
     int32_t bytes;
@@ -81,45 +91,163 @@ void message_prepare(struct message *message, const struct lab_stream *stream, u
 void message_number(struct message *message, uint64_t seq);
 bool message_match(const struct message *message, const unsigned char *bytes, size_t length, struct reply *reply);
 
+/* ---- wait.c: how an end waits ---- */
+
+/* The flags of a receive call: in LAB_BLOCK alone it may sleep. */
+static inline int receive_flags(int wait) {
+    return wait == LAB_BLOCK ? 0 : MSG_DONTWAIT;
+}
+
+/* Whether it asks again and again, and never sleeps. */
+static inline bool polls(int wait) {
+    return wait == LAB_SPIN || wait == LAB_YIELD;
+}
+
+/* Before a receive call: LAB_EPOLL sleeps here for at most `ms` (0: only looks). 0: receive now; -EAGAIN: nothing came;
+ * -errno. */
+int wait_input(int wait, int epoll_fd, int ms);
+/* How late this thread wakes from a sleep, as far as a few of them show: so long before a time it must stop sleeping. */
+int64_t sleep_margin(void);
+/* Waits until `due_ns`: asleep until the margin if it may sleep, and then reading the clock. False: *stop was set. */
+bool wait_until(int64_t due_ns, int64_t margin_ns, int wait, const int32_t *stop);
+
+/* ---- stamps.c: the kernel's stamps ---- */
+
+/* Messages whose stamps may be under way; the kernel's queue holds no more than 255. */
+#define STAMP_RING 1024
+/* Probes after which the stamps are read at the latest: each has two or three at either end. */
+#define STAMP_PROBES 32
+
+/* The messages that leave one end, which the kernel numbers from the moment stamping was turned on. */
+struct stamped_end {
+    int fd;
+    uint32_t stride;  /* what its numbers grow by: 1, or the size of a message in a byte stream */
+    int64_t sent;     /* messages; known to the sender only */
+    int64_t newest;   /* of those whose stamps have been read; known to the reader only */
+    int32_t broken;   /* a send failed, so the numbers can't be trusted any more */
+    uint64_t seqs[STAMP_RING]; /* whose message it was; written by the sender, read by the reader */
+};
+
+struct stamping {
+    struct lab_stamps *rows; /* NULL: stamps are not asked for */
+    int64_t count;
+    int64_t foreign;
+    int64_t offset_ns, width_ns; /* the last clock_offset */
+    int64_t step_ns;             /* sum of its changes */
+    struct stamped_end near, far;
+};
+
+/* What comes beside a message. */
+struct ancillary {
+    int64_t kernel_ns; /* the kernel's receive stamp, or 0 */
+    int ttl;           /* or 0 */
+    struct sockaddr_storage from;
+};
+
+/* Turns stamping on at both ends; nothing if rows is NULL. 0 or -errno. */
+int stamping_begin(struct stamping *stamping, const struct lab_stream *stream, struct lab_stamps *rows);
+void stamping_end(struct stamping *stamping);
+/* Before a message is sent: whose it is. */
+void stamping_note(struct stamped_end *end, uint64_t seq);
+/* The kernel may or may not have numbered the message that it did not take. */
+void stamping_failed(struct stamped_end *end);
+/* Files the stamps that have come, and looks whether the clock was set. */
+void stamping_read(struct stamping *stamping);
+/* recv with what comes beside the message. */
+ssize_t receive_with(int fd, unsigned char *bytes, size_t length, int flags, struct ancillary *ancillary);
+
 /* ---- reflector.c: the far end ---- */
 
 struct reflector {
     int fd;
     int out_fd; /* where replies leave: fd itself, but for pipes */
+    int epoll_fd;
     int wait;   /* enum lab_wait */
     int kind;   /* LAB_UDP, LAB_TCP or LAB_PIPE */
-    int cpu;  /* -1: no thread of its own */
+    int cpu;    /* -1: no thread of its own */
+    clockid_t clock;
     size_t size;
     uint64_t nonce;
     unsigned char *bytes; /* one message */
     size_t have;          /* bytes of an unfinished TCP message */
     int64_t foreign;
-    int error;        /* why the thread ended, or 0; read after `ended` */
+    int error;           /* why the thread ended, or 0; read after `ended` */
     const int32_t *stop; /* ends a reply that cannot be sent: the stream's flag, or `finished` for a thread */
     int64_t hold_ns, stall_ns; /* as in lab_stream; stall_ns is 0 once it is over */
     uint64_t stall_seq;
-    int32_t finished; /* set by the near end, read by the thread */
-    int32_t ended;    /* set by the thread, read by the near end */
+    struct stamping *stamping; /* or NULL */
+    struct lab_usage usage;    /* of the thread; read after it was joined */
+    int32_t finished;          /* set by the near end, read by the thread */
+    int32_t ended;             /* set by the thread, read by the near end */
 };
 
-void reflector_init(struct reflector *reflector, const struct lab_stream *stream, unsigned char *bytes,
-                    const int32_t *stop);
-/* Receives one request and answers it. 1: done, its number in *seq; 0: not one of ours, or goodbye; -errno. */
+void reflector_init(struct reflector *reflector, const struct lab_stream *stream, struct stamping *stamping,
+                    unsigned char *bytes, const int32_t *stop);
+/* Receives one request and answers it. flags: of the receive call. 1: done, its number in *seq; 0: not one of ours, or
+ * goodbye; -errno. */
 int reflector_serve(struct reflector *reflector, int flags, uint64_t *seq);
 /* Runs reflector_serve in `thread` until goodbye, `finished` or an error. Returns 0 or -errno. */
 int reflector_start(struct reflector *reflector, pthread_t *thread);
 /* Waits for the thread, which goodbye or `finished` ends; should goodbye have been lost, shuts its socket down. */
 void reflector_join(struct reflector *reflector, pthread_t thread);
 
+/* ---- near.c: one message at the near end ---- */
+
+/* Everything one stream needs, on the stack of lab_stream_run. */
+struct near {
+    struct lab_stream *stream;
+    struct lab_record *records;
+    const int32_t *stop;
+    clockid_t clock;      /* what stamps are read from */
+    int64_t begun_ns;     /* of that clock */
+    int out_fd;           /* where probes leave: the stream's near_fd, but for pipes */
+    int slice_ms;         /* how long epoll may sleep before it looks at the stop flag and the time */
+    struct message request;
+    unsigned char *bytes; /* where replies are received */
+    size_t have;          /* bytes of an unfinished TCP reply */
+    uint64_t highest;     /* 1 + the highest recorded sequence number answered so far */
+    bool ask_first;       /* the reply may be there when send() returns: ask before sleeping */
+    bool inline_far;      /* this thread plays the reflector too */
+    bool samples;         /* TTL and source cost a recvmsg: only the first reply pays it */
+    bool ttl_seen;        /* it has been paid */
+    int64_t unanswered;   /* probes sent since the last reply */
+    struct stamping stamping;
+    /* The reflector's thread writes to its part: keep that off the lines used here. */
+    _Alignas(64) struct reflector far;
+    _Alignas(64) struct sockaddr_storage to; /* ICMP sockets stay unconnected, so that the reply's source is observed */
+    socklen_t to_length;
+};
+
+/* Stamps and sends one probe. 0; -EAGAIN if the kernel took no copy; another -errno ends the stream. */
+int near_send(struct near *near, struct lab_record *row, uint64_t seq);
+/* Receives one message and stamps it. flags: of the receive call. 1: a reply of ours; 0: another message, or not yet a
+ * whole one; -errno. */
+int near_receive(struct near *near, int flags, struct reply *reply);
+/* Files a reply under its probe. Returns whether that settles the probe `awaited`. */
+bool near_record(struct near *near, const struct reply *reply, uint64_t awaited, bool first_look);
+/* 0: go on waiting; 1: the stream was stopped or the time (CLOCK_MONOTONIC) is up; -EPIPE: nobody will answer. */
+int near_give_up(const struct near *near, int64_t deadline_ns);
+/* Whether limit_ns have passed at that moment of near's clock; tells the stream so. */
+bool near_limited(struct near *near, int64_t at_ns);
+
+/* ---- closed.c, schedule.c: when probes are sent ---- */
+
+/* Sends `warmup` probes that are not recorded, then `count` that are. 0 or -errno. */
+int closed_run(struct near *near, int64_t warmup, int64_t count);
+/* Sends stream->count probes when they are due. 0 or -errno. */
+int schedule_run(struct near *near);
+
 /* ---- shm.c: messages that two threads leave in shared memory ---- */
 
 /* Runs a LAB_SHM stream: as lab_stream_run. */
 int64_t shm_run(struct lab_stream *stream, struct lab_record *records, unsigned char *scratch, const int32_t *stop);
 
-/* ---- threads of our own ---- */
+/* ---- thread.c: threads of our own ---- */
 
 /* Pins the calling thread. 0 or -errno. */
 int pin(int cpu);
+/* Adds what the calling thread went through since it was `sign` < 0, or before: call with -1, and later with 1. */
+void add_usage(struct lab_usage *usage, int sign);
 /* Starts a thread with all signals blocked, which are the business of Python's main thread. 0 or -errno. */
 int start_thread(pthread_t *thread, void *(*run)(void *), void *argument);
 
@@ -128,8 +256,10 @@ int start_thread(pthread_t *thread, void *(*run)(void *), void *argument);
 /* Writes all of a message, waiting in slices. 0, or -errno; -ECANCELED once *stop is set, -ETIME after `patience_ns`.
  * `kind` (enum lab_kind) tells pipes from sockets, also below. */
 int send_all(int kind, int fd, const unsigned char *bytes, size_t length, int64_t patience_ns, const int32_t *stop);
-/* Continues a message of `length` bytes of which *have are there. 1 when whole, 0 when not yet, -errno. */
-int receive_more(int kind, int fd, unsigned char *bytes, size_t length, size_t *have, int flags);
+/* Continues a message of `length` bytes of which *have are there. 1 when whole, 0 when not yet, -errno. ancillary: what
+ * came beside its last piece, or NULL. */
+int receive_more(int kind, int fd, unsigned char *bytes, size_t length, size_t *have, int flags,
+                 struct ancillary *ancillary);
 /* Makes blocking calls on the socket return after at most so long; 0: never. 0 or -errno. */
 int set_slices(int fd, int64_t receive_ns, int64_t send_ns);
 

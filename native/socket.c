@@ -37,9 +37,13 @@ int send_all(int kind, int fd, const unsigned char *bytes, size_t length, int64_
     return 0;
 }
 
-int receive_more(int kind, int fd, unsigned char *bytes, size_t length, size_t *have, int flags) {
-    ssize_t n = kind == LAB_PIPE ? read(fd, bytes + *have, length - *have)
-                                 : recv(fd, bytes + *have, length - *have, flags);
+int receive_more(int kind, int fd, unsigned char *bytes, size_t length, size_t *have, int flags,
+                 struct ancillary *ancillary) {
+    unsigned char *to = bytes + *have;
+    size_t room = length - *have;
+    ssize_t n = kind == LAB_PIPE ? read(fd, to, room)
+                : ancillary      ? receive_with(fd, to, room, flags, ancillary)
+                                 : recv(fd, to, room, flags);
     if (n < 0) return errno == EINTR ? 0 : -errno;
     if (n == 0) return -ECONNRESET;
     *have += (size_t)n;

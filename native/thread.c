@@ -1,6 +1,7 @@
-/* Threads of our own: where they run, and whose signals they leave alone. */
+/* Threads of our own: where they run, what they go through, and whose signals they leave alone. */
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include "internal.h"
 
@@ -9,6 +10,15 @@ int pin(int cpu) {
     CPU_ZERO(&set);
     CPU_SET((size_t)cpu, &set);
     return sched_setaffinity(0, sizeof set, &set) ? -errno : 0;
+}
+
+void add_usage(struct lab_usage *usage, int sign) {
+    struct rusage now;
+    getrusage(RUSAGE_THREAD, &now);
+    usage->voluntary += sign * now.ru_nvcsw;
+    usage->involuntary += sign * now.ru_nivcsw;
+    usage->minor_faults += sign * now.ru_minflt;
+    usage->major_faults += sign * now.ru_majflt;
 }
 
 int start_thread(pthread_t *thread, void *(*run)(void *), void *argument) {

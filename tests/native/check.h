@@ -92,8 +92,7 @@ void trial_close(struct trial *trial);
 void check_received(const struct trial *trial, int64_t seq);
 /* The stream ran to its end, and every row is such a row. */
 void check_all_received(const struct trial *trial);
-/* Calls `check` for UDP and TCP, by block and by spin, inline and (where two CPUs allow it, if spinning) with a thread.
- */
+/* Calls `check` for UDP and TCP, in every wait mode, inline and (where two CPUs allow it, if spinning) with a thread. */
 void each_variant(void (*check)(struct setup));
 
 /* ---- tamper.c: what a bad network or a short kernel does, done to the calls of the code under test ---- */

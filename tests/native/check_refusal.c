@@ -30,7 +30,19 @@ static void check_fields(struct setup setup) {
     REFUSED(family = AF_UNSPEC);
     REFUSED(family = AF_PACKET);
     REFUSED(wait = -1);
-    REFUSED(wait = LAB_SPIN + 1);
+    REFUSED(wait = LAB_YIELD + 1);
+    if (setup.wait == LAB_EPOLL)
+        REFUSED(near_epoll_fd = -1);
+    else
+        REFUSED(wait = LAB_EPOLL); /* without one */
+    REFUSED(arrivals = -1);
+    REFUSED(arrivals = LAB_SCHEDULED + 1);
+    REFUSED(think_ns = -1);
+    REFUSED(limit_ns = -1);
+    REFUSED(hold_ns = -1);
+    REFUSED(hold_ns = LAB_MAX_TIMEOUT_NS + 1);
+    REFUSED(stall_ns = -1);
+    REFUSED(stall_seq = -1);
     REFUSED(size = LAB_MIN_PAYLOAD - 1);
     REFUSED(size = 0);
     REFUSED(size = -1);
@@ -59,6 +71,8 @@ static void fields_out_of_range_icmp(void) {
         struct trial trial = trial_over((struct setup){.kind = kind}, near, -1);
         REFUSED(far_fd = far);
         REFUSED(far_cpu = 0);
+        REFUSED(hold_ns = 1); /* the kernel does not wait */
+        REFUSED(stall_ns = 1);
         REFUSED(size = LAB_MIN_PAYLOAD_ICMP - 1);
         REFUSED(size = LAB_MAX_PAYLOAD + 1);
         REFUSED(kind = LAB_UDP);

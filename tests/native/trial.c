@@ -1,6 +1,7 @@
 /* The ends and rows of one stream, and what a good row looks like. */
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -118,8 +119,18 @@ static int default_ttl(void) {
 static void describe(const struct setup *setup) {
     static const char *kinds[] = {"raw", "ping", "udp", "tcp"};
     static const char *placements[] = {"inline", "same-cpu", "cross-cpu", "own thread"};
+    static const char *waits[] = {"block", "spin", "epoll", "yield"};
     snprintf(trying, sizeof trying, "IPv%d %s, %s, %s, %d bytes", family == AF_INET ? 4 : 6, kinds[setup->kind],
-             placements[setup->placement], setup->wait == LAB_SPIN ? "spin" : "block", setup->size);
+             placements[setup->placement], waits[setup->wait], setup->size);
+}
+
+/* An epoll that watches fd, if the stream needs one. */
+static int watch(int wait, int fd) {
+    if (wait != LAB_EPOLL || fd < 0) return -1;
+    int epoll = epoll_create1(0);
+    CHECK(epoll >= 0);
+    CHECK(!epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &(struct epoll_event){.events = EPOLLIN}));
+    return epoll;
 }
 
 struct trial trial_over(struct setup setup, int near, int far) {
@@ -130,6 +141,8 @@ struct trial trial_over(struct setup setup, int near, int far) {
     struct trial trial = {
         .stream = {.near_fd = near,
                    .far_fd = far,
+                   .near_epoll_fd = watch(setup.wait, near),
+                   .far_epoll_fd = watch(setup.wait, far),
                    .kind = setup.kind,
                    .family = family,
                    .wait = setup.wait,
@@ -180,6 +193,8 @@ int64_t trial_run(struct trial *trial) {
 void trial_close(struct trial *trial) {
     close(trial->stream.near_fd);
     if (trial->stream.far_fd >= 0) close(trial->stream.far_fd);
+    if (trial->stream.near_epoll_fd >= 0) close(trial->stream.near_epoll_fd);
+    if (trial->stream.far_epoll_fd >= 0) close(trial->stream.far_epoll_fd);
     free(trial->rows);
     free(trial->scratch);
 }
@@ -231,7 +246,10 @@ void each_variant(void (*check)(struct setup)) {
     for (int kind = LAB_UDP; kind <= LAB_TCP; kind++) {
         check((struct setup){.kind = kind, .placement = INLINE, .wait = LAB_BLOCK});
         check((struct setup){.kind = kind, .placement = INLINE, .wait = LAB_SPIN});
+        check((struct setup){.kind = kind, .placement = INLINE, .wait = LAB_EPOLL});
         check((struct setup){.kind = kind, .placement = OWN_THREAD, .wait = LAB_BLOCK});
+        check((struct setup){.kind = kind, .placement = OWN_THREAD, .wait = LAB_EPOLL});
+        check((struct setup){.kind = kind, .placement = OWN_THREAD, .wait = LAB_YIELD});
         if (cpu_count() > 1) check((struct setup){.kind = kind, .placement = OWN_THREAD, .wait = LAB_SPIN});
     }
 }
