@@ -13,7 +13,7 @@ import time
 import pytest
 
 import lab
-from lab import cli
+from lab.cli import measuring
 from lab.experiment import Experiment
 from lab.units import duration
 
@@ -95,10 +95,10 @@ def test_help_is_quick():
     assert statistics.median(took["help"]) <= 2.5 * statistics.median(took["pass"]) + 0.150
 
 
-@pytest.mark.parametrize("command", [cli.rtt, cli.compare], ids=["rtt", "compare"])
+@pytest.mark.parametrize("command", [measuring.rtt, measuring.compare], ids=["rtt", "compare"])
 def test_the_command_line_has_the_defaults_of_python(command):
     options = {name: p.default for name, p in inspect.signature(command).parameters.items()}
-    ours = lab.Condition() if command is cli.rtt else Experiment()
+    ours = lab.Condition() if command is measuring.rtt else Experiment()
     shared = [
         name
         for name in options
@@ -107,7 +107,7 @@ def test_the_command_line_has_the_defaults_of_python(command):
     assert {"size", "wait", "placement"} <= set(shared)
     # What is left out on the command line is left out in Python too.
     assert all(options[name] in (None, getattr(ours, name)) for name in shared)
-    python_side = inspect.signature(lab.rtt if command is cli.rtt else lab.compare).parameters
+    python_side = inspect.signature(lab.rtt if command is measuring.rtt else lab.compare).parameters
     assert duration(options["timeout"]) == ours.timeout_ns
     for name in ("count", "warmup", "rounds", "world"):
         if name in options and name in python_side:
