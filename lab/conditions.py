@@ -16,8 +16,9 @@ from lab.impairments import KEYS, Impairment
 from lab.units import format_duration
 
 __all__ = [
-    "ARRIVALS", "BASELINES", "FAMILIES", "HEADER_BYTES", "LINKS", "MAX_PAYLOAD", "MIN_PAYLOAD", "NIC", "PLACEMENTS",
-    "PROBES", "WAITS", "WAYS", "Condition", "parse_target", "pick_way",
+    "ARRIVALS", "BASELINES", "FAMILIES", "HEADER_BYTES", "LINKS", "MAX_PAYLOAD", "MAX_PERIOD_NS", "MIN_PAYLOAD",
+    "NIC", "PLACEMENTS", "PROBES", "SCHEDULABLE", "STAGED", "WAITS", "WAYS", "Condition", "largest_payload",
+    "parse_target", "pick_way",
 ]  # fmt: skip
 
 #: Links that can be made in a private world, in the order of tables.
@@ -36,6 +37,11 @@ PROBES = ("icmp", "udp", "tcp")
 WAITS = ("block", "epoll", "spin", "yield")
 PLACEMENTS = ("inline", "same-cpu", "cross-cpu")
 ARRIVALS = ("closed", "periodic", "poisson")
+#: Probe kinds that can be sent on a schedule, or with think time between them; and those whose stages can be told.
+SCHEDULABLE = ("icmp", "udp", "tcp", "unix-stream", "unix-dgram", "unix-seqpacket", "pipe")
+STAGED = ("icmp", "udp", "tcp")
+#: The longest time between two probes: a minute, so that the time of the last still fits in int64.
+MAX_PERIOD_NS = 60_000_000_000
 
 #: Payload bytes: the largest that UDP over IPv4 can carry, and the smallest that holds nonce, number and stamps.
 MAX_PAYLOAD = 65_507
@@ -60,7 +66,9 @@ class Condition:
     family: int | None = _option(4, "4 or 6: IPv4 or IPv6; None for a baseline")
     probe: str = _option("icmp", "what is sent: icmp (echo, the kernel replies), udp or tcp (a reflector replies)")
     size: int = _option(56, f"payload bytes of a probe, up to {MAX_PAYLOAD:,}")
-    wait: str = _option("block", "how both ends wait for a message: block (sleep) or spin (poll without sleeping)")
+    wait: str = _option(
+        "block", "how both ends wait for a message: block or epoll (sleep), spin or yield (poll; yield lets others run)"
+    )
     placement: str = _option(
         "inline", "where the reflector runs: inline (one thread is both ends), same-cpu or cross-cpu (its own thread)"
     )
@@ -81,9 +89,8 @@ class Condition:
         pick("wait mode", self.wait, WAITS)
         pick("placement", self.placement, PLACEMENTS)
         pick("arrivals", self.arrivals, ARRIVALS)
-        if self.arrivals != "closed" or self.think_ns or self.stages or self.wait in ("epoll", "yield"):
-            raise UsageError("not yet")
         self._check_probe()
+        self._check_arrivals()
         smallest = MIN_PAYLOAD[self.probe]
         if not smallest <= self.size <= MAX_PAYLOAD:
             raise UsageError(f"a size of {self.size} bytes: {self.probe} takes {smallest} to {MAX_PAYLOAD:,}")
@@ -94,6 +101,34 @@ class Condition:
                 "use --wait block, or --placement inline or cross-cpu"
             )
         self._check_target()
+
+    def _check_arrivals(self) -> None:
+        scheduled = self.arrivals != "closed"
+        if (scheduled or self.think_ns) and self.probe not in SCHEDULABLE:
+            raise UsageError(
+                f"{self.probe} is always sent back to back: leave --arrivals, --rate, --interval and --think out, or "
+                f"use --probe {SCHEDULABLE[0]}"
+            )
+        if scheduled and self.period_ns is None:
+            raise UsageError(f"how often? {self.arrivals} needs --rate, such as 10kpps, or --interval, such as 100us")
+        if self.period_ns is not None and not scheduled:
+            raise UsageError(
+                "a rate or an interval is for a schedule, and closed sends each probe when the one before it is "
+                "settled; give --arrivals periodic or poisson, or --think"
+            )
+        if self.period_ns is not None and not 0 < self.period_ns <= MAX_PERIOD_NS:
+            raise UsageError(
+                f"a period of {self.period_ns} ns: give at least 1 ns, the clock's resolution, and at most "
+                f"{format_duration(MAX_PERIOD_NS)}"
+            )
+        if scheduled and self.think_ns:
+            raise UsageError(f"a schedule ({self.arrivals}) knows no think time: leave --think out, or use closed")
+        if not 0 <= self.think_ns <= MAX_PERIOD_NS:
+            raise UsageError(f"a think time of {self.think_ns} ns: give 0 to {format_duration(MAX_PERIOD_NS)}")
+        if self.stages and self.probe not in STAGED:
+            raise UsageError(
+                f"--stages with {self.probe}: only of {', '.join(STAGED)} does the kernel stamp every step; use one"
+            )
 
     def _check_timeout(self) -> None:
         if not 0 < self.timeout_ns <= 3_600_000_000_000:
@@ -131,6 +166,12 @@ class Condition:
                 f"{self.target} is no IPv{self.family} address of {self.link}: leave the family out, or name a link"
             )
 
+    def pieces(self, mtu: int) -> str | None:
+        """What a probe leaves in over a link of that MTU: "fragments", "segments", or None if it fits in one packet."""
+        if self.family is None or self.size <= largest_payload(self.family, self.probe, mtu):
+            return None
+        return "segments" if self.probe == "tcp" else "fragments"
+
     @classmethod
     def factors(cls) -> tuple[str, ...]:
         """The columns by which a study's rows are told apart."""
@@ -146,6 +187,11 @@ class Condition:
             return self.link
         way = f"{self.link} {self.target}" if self.link.startswith(NIC) else self.target or self.link
         return f"{way} IPv{self.family} {self.probe}"
+
+
+def largest_payload(family: int, probe: str, mtu: int) -> int:
+    """Bytes of the largest probe that fits in one packet."""
+    return mtu - HEADER_BYTES[family] - HEADER_BYTES[probe]
 
 
 def pick_way(name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lab.conditions import HEADER_BYTES
+from lab.conditions import largest_payload
 
 __all__ = ["doubts"]
 
@@ -15,7 +15,7 @@ def doubts(
     corrupting: whether the link is made to corrupt packets.
     """
     found = []
-    largest = mtu - HEADER_BYTES[family] - HEADER_BYTES[probe]
+    largest = largest_payload(family, probe, mtu)
     what = f"{link} IPv{family} {probe}"
     if size > largest:
         cut = "segments" if probe == "tcp" else "fragments"

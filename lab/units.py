@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from lab.errors import UsageError
 
-__all__ = ["bit_rate", "duration", "format_duration", "format_ns", "format_rate", "micros"]
+__all__ = [
+    "bit_rate", "duration", "format_duration", "format_ns", "format_pace", "format_rate", "micros", "packet_rate",
+]  # fmt: skip
 
 _UNITS_NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "min": 60_000_000_000}
 _UNITS_BIT = {"bit": 1, "kbit": 1_000, "Mbit": 1_000_000, "Gbit": 1_000_000_000}
+_UNITS_PACKET = {"": 1, "pps": 1, "kpps": 1_000, "Mpps": 1_000_000}
+_PACKET_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(pps|kpps|Mpps|)")
+#: Packets a second that leave a nanosecond to each.
+_MAX_PACKET_RATE = 1_000_000_000
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(bit|kbit|Mbit|Gbit)")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s|min)")
 
@@ -36,6 +43,20 @@ def bit_rate(text: str) -> int:
     return rate
 
 
+def packet_rate(text: str) -> Fraction:
+    """``"1.5kpps"`` → 1500 (packets a second, exactly); a number without a unit is one too.
+
+    Raises UsageError if it is none, or zero, or more than one in a nanosecond, the clock's resolution.
+    """
+    match = _PACKET_RATE.fullmatch(text.strip())
+    rate = Fraction(match[1]) * _UNITS_PACKET[match[2]] if match else Fraction(0)
+    if not rate:
+        raise UsageError(f"{text!r} is not a rate: give packets a second (pps, kpps, Mpps), such as 20000 or 20kpps")
+    if rate > _MAX_PACKET_RATE:
+        raise UsageError(f"a rate of {text}: its period is below the clock's resolution (1 ns); give 1000Mpps or less")
+    return rate
+
+
 def _shortest(value: int, units: dict[str, int]) -> str:
     """With the greatest unit that leaves a whole number."""
     unit = max((unit for unit, size in units.items() if value % size == 0), key=lambda unit: units[unit])
@@ -50,6 +71,12 @@ def format_duration(ns: int) -> str:
 def format_rate(bps: int) -> str:
     """What ``bit_rate`` reads as the same: ``100000000`` → ``"100Mbit"``."""
     return _shortest(bps, _UNITS_BIT)
+
+
+def format_pace(period_ns: float) -> str:
+    """The rate of what happens once a period: ``50000`` → ``"20,000/s"``."""
+    rate = 1e9 / period_ns
+    return f"{rate:,.0f}/s" if rate >= 99.5 else f"{rate:.3g}/s"
 
 
 def _three_digits(value: float) -> str:

@@ -6,8 +6,10 @@ import pytest
 
 import lab
 from lab.checks import MAX_COUNT
-from lab.conditions import BASELINES, LINKS, MAX_PAYLOAD, MIN_PAYLOAD, PROBES, WAYS, parse_target
+from lab.conditions import BASELINES, HEADER_BYTES, LINKS, MAX_PAYLOAD, MIN_PAYLOAD, PROBES, WAYS, parse_target
 from lab.experiment import Experiment
+
+SHM = {"link": "shm", "probe": "shm", "family": None, "wait": "spin", "placement": "cross-cpu"}
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,17 @@ from lab.experiment import Experiment
         ({"timeout_ns": 0}, "more than 0"),
         ({"placement": "cross-cpu"}, "use inline, or --probe udp"),
         ({"probe": "udp", "wait": "spin", "placement": "same-cpu"}, "use --wait block"),
+        ({"arrivals": "poisson"}, "how often? poisson needs --rate, such as 10kpps, or --interval, such as 100us"),
+        ({"period_ns": 1_000}, "give --arrivals periodic or poisson, or --think"),
+        ({"arrivals": "periodic", "period_ns": 0}, "at least 1 ns, the clock's resolution, and at most 60s"),
+        ({"arrivals": "periodic", "period_ns": 60_000_000_001}, "and at most 60s"),
+        ({"arrivals": "periodic", "period_ns": 1, "think_ns": 1}, "leave --think out, or use closed"),
+        ({"think_ns": -1}, "a think time of -1 ns: give 0 to 60s"),
+        ({**SHM, "arrivals": "periodic", "period_ns": 1_000}, "shm is always sent back to back: leave --arrivals"),
+        ({**SHM, "think_ns": 1}, "shm is always sent back to back"),
+        ({**SHM, "wait": "epoll"}, "it needs --wait spin --placement cross-cpu"),
+        ({**SHM, "stages": True}, "only of icmp, udp, tcp does the kernel stamp every step"),
+        ({"link": "pipe", "probe": "pipe", "family": None, "stages": True}, "--stages with pipe"),
         ({"target": "127.0.0.2", "family": 6}, "leave the family out"),
         ({"target": "127.0.0.2", "link": "veth"}, "leave the family out, or name a link"),
     ],
@@ -53,6 +66,20 @@ def test_refused(options, said):
 def test_the_limits_themselves_are_allowed(probe, family):
     for size in (MIN_PAYLOAD[probe], MAX_PAYLOAD):
         assert lab.Condition(probe=probe, family=family, size=size).size == size
+
+
+@pytest.mark.parametrize("wait", ["epoll", "yield"])
+def test_what_sleeps_or_yields_may_share_a_cpu(wait):
+    assert lab.Condition(probe="udp", wait=wait, placement="same-cpu", stages=True).wait == wait
+    assert lab.Condition(wait=wait, think_ns=1_000).think_ns == 1_000
+
+
+def test_the_pieces_of_a_probe_that_is_too_large(family):
+    fits = 1_500 - HEADER_BYTES[family] - HEADER_BYTES["udp"]
+    assert lab.Condition(probe="udp", family=family, size=fits).pieces(1_500) is None
+    assert lab.Condition(probe="udp", family=family, size=fits + 1).pieces(1_500) == "fragments"
+    assert lab.Condition(probe="tcp", family=family, size=fits + 1).pieces(1_500) == "segments"
+    assert lab.Condition(link="pipe", probe="pipe", family=None, size=60_000).pieces(0) is None
 
 
 @pytest.mark.parametrize(("text", "family"), [("127.0.0.1", 4), ("127.255.255.254", 4), ("::1", 6), ("0:0::0:1", 6)])

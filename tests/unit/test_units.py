@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lab
-from lab.units import duration, format_ns, micros
+from lab.units import duration, format_ns, format_pace, micros, packet_rate
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,22 @@ def test_micros():
     assert micros(-1_050, sign=True) == "-1.05"
     assert micros(74_760) == "74.8"
     assert micros(None) == "–"
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("20000", 20_000), ("10kpps", 10_000), ("1.5Mpps", 1_500_000), ("0.5 pps", 0.5), ("1000Mpps", 1_000_000_000)],
+)
+def test_packet_rates(text, rate):
+    assert packet_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "pps", "0", "0.0kpps", "-1", "1e4", "10 kbit", "10KPPS"])
+def test_bad_packet_rates_name_the_units(text):
+    with pytest.raises(lab.UsageError, match=r"give packets a second \(pps, kpps, Mpps\)"):
+        packet_rate(text)
+
+
+@pytest.mark.parametrize(("period_ns", "text"), [(50_000, "20,000/s"), (33_333, "30,000/s"), (3e8, "3.33/s")])
+def test_paces(period_ns, text):
+    assert format_pace(period_ns) == text
