@@ -15,7 +15,8 @@ from lab.host import clock_bracket, host
 from lab.impairments import Impairment, parse_impairment
 from lab.probes import DEFAULT_WARMUP, choose_cpus, send_stream
 from lab.streams import Stream
-from lab.studies import Study, counts
+from lab.studies import Study
+from lab.tables import counts
 from lab.units import duration
 from lab.world import Link, Place, PrivateWorld, open_endpoints, visit
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lab import native, stats
+from lab import delays, native, stats
 from lab.conditions import Condition
 from lab.display import stream_text
 from lab.host import clocksource
-from lab.records import FLAGS, LATE, LOST, RECEIVED, Records
-from lab.studies import batches, plain_columns
+from lab.records import FLAGS, LATE, LOST, RECEIVED, UNSENT, Records
+from lab.tables import batches, plain_columns
 
 if TYPE_CHECKING:
     import pandas
@@ -68,8 +68,10 @@ class Stream:
     With stages, ``stamps`` has the kernel's, dtype ``lab.records.STAMPS``, of CLOCK_REALTIME: add ``clock_offset_ns``
     to a stamp of ``records`` to compare them. ``clock_step_ns`` is by how much somebody set that clock meanwhile.
     ``near_usage``, ``far_usage``: context switches and page faults of the threads (far: if it has one of its own).
-    With a schedule, ``margin_ns`` is how long before a probe was due the sender stopped sleeping, and ``most_open`` how
-    many probes were under way at once, at most.
+    ``stamping_cost_ns`` is what taking them added to the p50 of the round trip: a median, and the ends of its interval.
+    With a schedule, ``seed`` is what it was drawn from, ``margin_ns`` how long before a probe was due the sender
+    stopped sleeping, ``most_open`` how many probes were under way at once, at most, and ``receive_buffer`` the bytes
+    that the near end's socket had for replies. ``pieces``: what probes larger than the link's MTU left in.
     """
 
     condition: Condition
@@ -93,16 +95,80 @@ class Stream:
     clock_step_ns: int = 0
     margin_ns: int = 0
     most_open: int = 0
+    seed: int | None = None
+    receive_buffer: int | None = None
+    stamping_cost_ns: tuple[float, float, float] | None = None
+    pieces: str | None = None
 
     @property
     def _status(self) -> npt.NDArray[np.uint8]:
         return self.records["status"]
 
     @property
+    def _answered(self) -> delays.Selected:
+        return delays.Selected(self.records, self._status == RECEIVED)
+
+    @property
+    def _stamped(self) -> delays.Selected | None:
+        """The kernel's stamps of the received probes."""
+        return None if self.stamps is None else delays.Selected(self.stamps, self._status == RECEIVED)
+
+    @property
     def rtt_ns(self) -> npt.NDArray[np.int64]:
         """Round-trip delays rx − tx of the received probes, in ns, in the order they were sent (RFC 2681)."""
-        rtt: npt.NDArray[np.int64] = (self.records["rx_ns"] - self.records["tx_ns"])[self._status == RECEIVED]
-        return rtt
+        return delays.rtt_ns(self._answered)
+
+    @property
+    def response_ns(self) -> npt.NDArray[np.int64]:
+        """The same since they were due, rx − due: what a stall made later probes wait is in it."""
+        return delays.response_ns(self._answered)
+
+    @property
+    def lateness_ns(self) -> npt.NDArray[np.int64]:
+        """By how much the probes that were sent left too late, tx − due, in ns."""
+        sent = self.records[self._status != UNSENT]
+        lateness: npt.NDArray[np.int64] = sent["tx_ns"] - sent["due_ns"]
+        return lateness
+
+    @property
+    def one_way_ns(self) -> dict[str, npt.NDArray[np.int64]]:
+        """Delays "near_to_far" and "far_to_near" of the received probes (RFC 7679); empty where the kernel replies."""
+        return delays.one_way_ns(self._answered)
+
+    @property
+    def ipdv_ns(self) -> dict[str, npt.NDArray[np.int64]]:
+        """For each way, the differences between the delays of probes received one after the other (RFC 3393)."""
+        seq = np.flatnonzero(self._status == RECEIVED)
+        return {way: delays.ipdv_ns(each, seq) for way, each in self.one_way_ns.items()}
+
+    @property
+    def pdv_ns(self) -> dict[str, npt.NDArray[np.int64]]:
+        """For each way, the delays above the least one (RFC 5481)."""
+        return {way: delays.pdv_ns(each) for way, each in self.one_way_ns.items()}
+
+    @property
+    def stages_ns(self) -> dict[str, npt.NDArray[np.int64]]:
+        """With stages: the time that each took, by its name, in order, of the probes that have every stamp.
+
+        They leave nothing out: those of a probe sum up to its round trip. Empty without stages.
+        """
+        if self._stamped is None or self.clock_offset_ns is None:
+            return {}
+        return delays.stages_ns(self._answered, self._stamped, self.clock_offset_ns)
+
+    @property
+    def ack_ns(self) -> npt.NDArray[np.int64]:
+        """With stages, of TCP: from tx to when the request was acknowledged. It comes with the reply: no stage."""
+        if self._stamped is None or self.clock_offset_ns is None:
+            return np.empty(0, np.int64)
+        return delays.ack_ns(self._answered, self._stamped, self.clock_offset_ns)
+
+    @property
+    def stages_complete(self) -> float | None:
+        """With stages: the fraction of received probes that have every stamp."""
+        if self.stamps is None or not self.received:
+            return None
+        return len(next(iter(self.stages_ns.values()), ())) / self.received
 
     @property
     def lost_seq(self) -> npt.NDArray[np.int64]:
@@ -174,6 +240,7 @@ class Stream:
     def to_json(self) -> dict[str, Any]:
         """The document of ``lab rtt --json``, format 1; all times in ns."""
         read_ns, step_ns = native.clock_cost()
+        scheduled = self.condition.arrivals != "closed"
         return {
             "format": 1,
             "condition": asdict(self.condition),
@@ -187,10 +254,24 @@ class Stream:
             "foreign": self.foreign,
             "inline_fraction": self.inline_fraction,
             "reply": self.reply,
+            "pieces": self.pieces,
             "rtt_ns": stats.summary(self.rtt_ns),
-            "response_ns": None,
-            "stages_ns": None,
-            "clock": {"name": "CLOCK_MONOTONIC", "source": clocksource(), "read_ns": read_ns, "step_ns": step_ns},
+            "response_ns": stats.summary(self.response_ns) if scheduled else None,
+            "lateness_ns": stats.summary(self.lateness_ns) if scheduled else None,
+            "one_way_ns": _summaries(self.one_way_ns),
+            "ipdv_ns": _summaries(self.ipdv_ns),
+            "pdv_ns": _summaries(self.pdv_ns),
+            "stages_ns": _summaries(self.stages_ns),
+            "stages": self._stages_json(),
+            "schedule": self._schedule_json() if scheduled else None,
+            "clock": {
+                "name": "CLOCK_MONOTONIC",
+                "source": clocksource(),
+                "read_ns": read_ns,
+                "step_ns": step_ns,
+                "realtime_offset_ns": self.clock_offset_ns,
+                "realtime_step_ns": self.clock_step_ns,
+            },
             "socket": self.socket_kind,
             "cpus": asdict(self.cpus),
             "interrupted": self.interrupted,
@@ -200,11 +281,34 @@ class Stream:
             "warnings": list(self.warnings),
         }
 
+    def _stages_json(self) -> dict[str, Any] | None:
+        if not self.stages_ns:
+            return None
+        cost = self.stamping_cost_ns
+        return {
+            "complete": self.stages_complete,
+            "cost_ns": cost and {"p50": cost[0], "p50_ci": list(cost[1:])},
+            "ack_ns": stats.summary(self.ack_ns) if self.condition.probe == "tcp" else None,
+        }
+
+    def _schedule_json(self) -> dict[str, Any]:
+        sent = self.records["tx_ns"][self._status != UNSENT]
+        period_ns = self.condition.period_ns
+        return {
+            "arrivals": self.condition.arrivals,
+            "rate_pps": period_ns and 1e9 / period_ns,
+            "achieved_pps": (len(sent) - 1) * 1e9 / int(sent[-1] - sent[0]) if len(sent) > 1 else None,
+            "seed": self.seed,
+            "margin_ns": self.margin_ns,
+            "most_open": self.most_open,
+            "receive_buffer": self.receive_buffer,
+        }
+
     def to_polars(self) -> polars.DataFrame:
-        """A row a probe; the columns are described at the top of ``lab.studies``."""
+        """A row a probe; the columns are described at the top of ``lab.tables``."""
         import polars as pl
 
-        return pl.concat(batches(0, self.condition, self.records))
+        return pl.concat(batches(0, self.condition, self.records, self.stamps))
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row a probe, as a pandas frame made without pyarrow; times that are null become NaN."""
@@ -223,3 +327,8 @@ class Stream:
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def _summaries(delays: dict[str, npt.NDArray[np.int64]]) -> dict[str, Any] | None:
+    """A summary of each; None if there are none."""
+    return {name: stats.summary(each) for name, each in delays.items()} or None

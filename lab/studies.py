@@ -3,27 +3,8 @@
 ::
 
     STUDY/study.json             what was asked, where it was measured, the runs, what was skipped; replaced atomically
-    STUDY/probes/NNNNN.parquet   one file a run, renamed into place; a row a probe
+    STUDY/probes/NNNNN.parquet   one file a run, renamed into place; a row a probe, its columns as in ``lab.tables``
     STUDY/figures/*.png
-
-The columns of a probe (all times int64 ns of CLOCK_MONOTONIC; null: there is none):
-
-===========  =======================================================================================
-run          number of the run within the study
-link … arrivals   the condition, a column each: link, family, probe, size, wait, placement, arrivals
-seq          number of the probe within the run, from 0
-due_ns       when it should have been sent; equal to tx_ns in a closed loop
-tx_ns        read right before send()
-tx_done_ns   read right after send() returned
-rx_ns        read right after the call that returned the reply
-rtt_ns       rx_ns − tx_ns (RFC 2681); null if the probe was lost, also when a reply came late
-far_rx_ns    the reflector's, right after its receive; null where the kernel replies
-far_tx_ns    the reflector's, right before its send
-reply_ttl    TTL or hop limit of the reply, where it is shown with every one: icmp over IPv4 on a raw socket.
-             Elsewhere null: it would cost a call of its own, so only the first reply's is read (study.json)
-status       received, duplicate and reordered (received too), lost, late (lost too), unsent
-flags        bits: 1 inline, 2 duplicate, 4 reordered, 8 from another source, 16 of another size
-===========  =======================================================================================
 
 A study is written as it goes: killed at any moment it keeps its finished runs, and says ``"complete": false``.
 This module knows no sockets, so that a study opens on any machine.
@@ -45,7 +26,8 @@ import numpy as np
 
 from lab.conditions import Condition
 from lab.errors import StudyError, UsageError
-from lab.records import LATE, RECEIVED, STATUSES, UNSENT, Records, status_codes
+from lab.records import Records
+from lab.tables import batches, plain_columns, schema
 
 if TYPE_CHECKING:
     import pandas
@@ -54,7 +36,7 @@ if TYPE_CHECKING:
 
     from lab.summaries import Summary
 
-__all__ = ["FORMAT", "Study", "batches", "counts", "plain_columns", "schema"]
+__all__ = ["FORMAT", "Study"]
 
 #: 1: the first (0.1.0).
 FORMAT = 1
@@ -62,65 +44,9 @@ FORMAT = 1
 HOME = Path("studies")
 #: What every study.json has, beside its format.
 _REQUIRED = ("experiment", "seed", "runs", "skipped", "warnings", "complete")
-#: Rows that are converted at a time, so that a long run needs little memory beyond its records.
-BATCH_ROWS = 1 << 17
 #: Links that an ECDF can tell apart by colour.
 _LINES = 3
 _DISK_FULL_BYTES = 1 << 16
-
-
-def schema() -> dict[str, Any]:
-    """The columns of a probe, in order, and their polars types."""
-    import polars as pl
-
-    text, stamp = pl.Categorical(), pl.Int64()
-    return {
-        "run": pl.Int32(),
-        "link": text,
-        "family": pl.Int8(),
-        "probe": text,
-        "size": pl.Int32(),
-        "wait": text,
-        "placement": text,
-        "arrivals": text,
-        "seq": pl.Int64(),
-        "due_ns": stamp,
-        "tx_ns": stamp,
-        "tx_done_ns": stamp,
-        "rx_ns": stamp,
-        "rtt_ns": stamp,
-        "far_rx_ns": stamp,
-        "far_tx_ns": stamp,
-        "reply_ttl": pl.UInt8(),
-        "status": pl.Enum(STATUSES),
-        "flags": pl.UInt16(),
-    }
-
-
-def _table(run: int, condition: Condition, records: Records, first: int) -> pl.DataFrame:
-    """Rows of `records`, the first of which has sequence number `first`."""
-    import polars as pl
-
-    types = schema()
-    n = len(records)
-    columns: dict[str, pl.Series] = {"run": pl.Series([run], dtype=types["run"]).new_from_index(0, n)}
-    for name in Condition.factors():
-        columns[name] = pl.Series([getattr(condition, name)], dtype=types[name]).new_from_index(0, n)
-    columns["seq"] = pl.Series(np.arange(first, first + n))
-    for name in ("due_ns", "tx_ns", "tx_done_ns", "rx_ns", "far_rx_ns", "far_tx_ns", "reply_ttl"):
-        values = np.ascontiguousarray(records[name])
-        columns[name] = pl.Series(values).set(pl.Series(values == 0), None)
-    lost = pl.Series(records["status"] != RECEIVED)
-    columns["rtt_ns"] = pl.Series(records["rx_ns"] - records["tx_ns"]).set(lost, None)
-    columns["status"] = pl.Series(status_codes(records)).cat.to(types["status"])
-    columns["flags"] = pl.Series(np.ascontiguousarray(records["flags"]))
-    return pl.DataFrame({name: columns[name] for name in types}, schema=types)
-
-
-def batches(run: int, condition: Condition, records: Records, rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
-    """The records of one run as tables of at most `rows` rows, with the columns of a study."""
-    for first in range(0, max(len(records), 1), rows):
-        yield _table(run, condition, records[first : first + rows], first)
 
 
 def _write_atomically(path: Path, text: str) -> None:
@@ -233,14 +159,16 @@ class Study:
         self._saved_s = time.monotonic()
         self._save_took_s = self._saved_s - begun_s
 
-    def add_run(self, condition: Condition, records: Records, info: dict[str, Any]) -> None:
+    def add_run(
+        self, condition: Condition, records: Records, info: dict[str, Any], stamps: Records | None = None
+    ) -> None:
         """Writes one finished run: its rows, then the line in study.json that makes them part of the study."""
         from polars.exceptions import PolarsError
 
         number = len(self.document["runs"])
         file = f"probes/{number:05d}.parquet"
         try:
-            _write_parquet(self.path / file, batches(number, condition, records))
+            _write_parquet(self.path / file, batches(number, condition, records, stamps))
         except (OSError, PolarsError) as error:
             raise StudyError(f"cannot write {self.path / file}: {error}; finished runs are kept") from None
         factors = {name: getattr(condition, name) for name in Condition.factors()}
@@ -287,7 +215,7 @@ class Study:
         missing = next((file for file in files if not file.exists()), None)
         if missing is not None:
             raise StudyError(f"{self.path} is damaged: {missing.name} is gone")
-        return pl.scan_parquet(files)
+        return pl.scan_parquet(files, schema=schema(), missing_columns="insert")  # of older studies
 
     def _collect(self, query: pl.LazyFrame) -> pl.DataFrame:
         from polars.exceptions import PolarsError
@@ -298,7 +226,7 @@ class Study:
             raise StudyError(f"{self.path} is damaged: {error}; measure again") from None
 
     def to_polars(self) -> pl.DataFrame:
-        """All probes, a row each; the columns are described at the top of ``lab.studies``."""
+        """All probes, a row each; the columns are described at the top of ``lab.tables``."""
         return self._collect(self.scan())
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -362,24 +290,3 @@ class Study:
         if self.document["runs"]:
             links = {run["link"] for run in self.document["runs"]}
             display(self.plot("overview" if len(links) > _LINES else "ecdf"))
-
-
-def plain_columns(table: pl.DataFrame) -> dict[str, np.ndarray[Any, Any]]:
-    """A polars table as NumPy arrays; categories become text, null times NaN."""
-    import polars as pl
-
-    text = pl.selectors.by_dtype(pl.Categorical, pl.Enum)
-    return {series.name: series.to_numpy() for series in table.with_columns(text.cast(pl.String))}
-
-
-def counts(records: Records) -> dict[str, int]:
-    """sent, received, lost, late and unsent of a run's records. Lost counts the late."""
-    status = records["status"]
-    sent, received = int(np.count_nonzero(status != UNSENT)), int(np.count_nonzero(status == RECEIVED))
-    return {
-        "unsent": len(records) - sent,
-        "sent": sent,
-        "received": received,
-        "lost": sent - received,
-        "late": int(np.count_nonzero(status == LATE)),
-    }

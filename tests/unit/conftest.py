@@ -12,7 +12,8 @@ import pytest
 import lab
 from lab.native import Impairment
 from lab.records import LATE, LOST, RECEIVED, RECORD, WIRE_FLAGS
-from lab.studies import Study, counts
+from lab.studies import Study
+from lab.tables import counts
 from lab.wire import Wire
 
 

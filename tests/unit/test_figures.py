@@ -17,7 +17,8 @@ from lab.figures import KINDS, save
 from lab.figures.ridge import density
 from lab.figures.style import REST, line_of, mark_of
 from lab.impairments import Impairment
-from lab.studies import Study, counts
+from lab.studies import Study
+from lab.tables import counts
 
 RNG = np.random.default_rng(5)
 DISTRIBUTIONS = ("ecdf", "ccdf")

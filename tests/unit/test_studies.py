@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 import lab
-from lab.records import FLAGS
-from lab.studies import HOME, Study, batches, schema
+from lab.records import FLAGS, STAMPS
+from lab.studies import HOME, Study
+from lab.tables import batches, schema
 
 RUNS = {("lo", 4, "icmp"): [[5_000, None, 7_000, -2_000_000_000]], ("veth", 6, "udp"): [[8_000], [9_000]]}
 
@@ -26,6 +27,8 @@ def test_what_is_written_is_read_again(study):
     assert table.columns == [
         "run", "link", "family", "probe", "size", "wait", "placement", "arrivals", "seq", "due_ns", "tx_ns",
         "tx_done_ns", "rx_ns", "rtt_ns", "far_rx_ns", "far_tx_ns", "reply_ttl", "status", "flags",
+        "near_sched_real_ns", "near_soft_real_ns", "far_rx_real_ns", "far_sched_real_ns", "far_soft_real_ns",
+        "near_rx_real_ns", "ack_real_ns",
     ]  # fmt: skip
     assert len(table) == 6
 
@@ -146,3 +149,27 @@ def test_the_newest_study_is_the_default(tmp_path, monkeypatch):
     assert first.path.parent == second.path.parent == HOME
     assert Study.load().path == second.path
     assert Study.load().summary().rows == []
+
+
+def test_the_stamps_of_a_run_are_kept(tmp_path, records):
+    rows = records([5_000, 6_000])
+    stamps = np.zeros(2, STAMPS)
+    stamps["near_sched_real_ns"] = [7, 0]
+    stamps["ack_real_ns"] = [0, 9]
+    made = Study.create(tmp_path / "study", {"experiment": {}, "seed": 1, "skipped": [], "warnings": []})
+    made.add_run(lab.Condition(probe="tcp", stages=True), rows, {"round": 1}, stamps)
+    made.add_run(lab.Condition(probe="tcp"), rows, {"round": 1})
+    table = made.to_polars()
+    assert table["near_sched_real_ns"].to_list() == [7, None, None, None]
+    assert table["ack_real_ns"].to_list() == [None, 9, None, None]
+
+
+def test_a_study_made_before_there_were_stamps_is_read(study):
+    made = study(RUNS)
+    names = [name for name in schema() if name.endswith("_real_ns")]
+    for file in (made.path / "probes").iterdir():
+        pl.read_parquet(file).drop(names).write_parquet(file)
+    table = Study.load(made.path).to_polars()
+    assert dict(table.schema) == schema()
+    assert all(table[name].null_count() == len(table) for name in names)
+    assert [row["p50_ns"] for row in made.summary().rows] == [5_000, 8_500]
