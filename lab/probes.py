@@ -190,6 +190,7 @@ def send_stream(
         clock_step_ns=run.outcome.step_ns,
         margin_ns=run.outcome.margin_ns,
         most_open=run.outcome.most_open,
+        seed=seed if condition.arrivals == "poisson" else None,
     )
 
 
