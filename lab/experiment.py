@@ -17,13 +17,27 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from lab.checks import check_count, pick
-from lab.conditions import BASELINES, FAMILIES, NIC, PLACEMENTS, PROBES, WAITS, WAYS, Condition, pick_way
+from lab.conditions import (
+    ARRIVALS,
+    BASELINES,
+    FAMILIES,
+    NIC,
+    PLACEMENTS,
+    PROBES,
+    SCHEDULABLE,
+    STAGED,
+    WAITS,
+    WAYS,
+    Condition,
+    pick_way,
+)  # fmt: skip
+from lab.cpus import assigned, parse_cpus
 from lab.errors import Interrupted, StreamError, Unavailable, UsageError
 from lab.impairments import Impairment, parse_impairment
 from lab.interrupts import noted
-from lab.probes import DEFAULT_WARMUP, send_stream
+from lab.probes import DEFAULT_WARMUP, choose_cpus, send_stream
 from lab.progress import Progress, Step, default_progress
-from lab.single import cautions, closing, run_info, study_document
+from lab.single import cautions, closing, run_info, stream_doubts, study_document, timing
 from lab.streams import Stream
 from lab.studies import Study
 from lab.units import duration
@@ -42,7 +56,8 @@ _PROBE_S = {"inline": 15e-6, "same-cpu": 25e-6, "cross-cpu": 100e-6}
 class Experiment:
     """links × families × probes, `rounds` times. Raises UsageError for what no machine can run.
 
-    A baseline among the links is one condition. target: the address that a nic:NAME among them asks.
+    A baseline among the links is one condition. target: the address that a nic:NAME among them asks. cpus: of the near
+    end, the far end and the wire; none: they are chosen.
     """
 
     links: tuple[str, ...] = WAYS
@@ -57,6 +72,11 @@ class Experiment:
     wait: str = Condition.wait
     placement: str = Condition.placement
     timeout_ns: int = Condition.timeout_ns
+    arrivals: str = Condition.arrivals
+    period_ns: int | None = Condition.period_ns
+    think_ns: int = Condition.think_ns
+    stages: bool = Condition.stages
+    cpus: tuple[int, ...] = ()
     seed: int = 0
     budget_ns: int | None = None
 
@@ -74,6 +94,7 @@ class Experiment:
             pick_way(link)
         pick("wait mode", self.wait, WAITS)
         pick("placement", self.placement, PLACEMENTS)
+        pick("arrivals", self.arrivals, ARRIVALS)
         check_count("number of rounds", self.rounds, high=MAX_ROUNDS)
         check_count("count", self.count)
         check_count("warm-up", self.warmup, low=0)
@@ -102,8 +123,12 @@ class Experiment:
         return probe != "icmp" or family != (6 if ":" in self.target else 4)
 
     def _cell(self, link: str, family: int | None, probe: str) -> Condition:
-        """ICMP is answered by the kernel on the sending CPU, always inline; shm is a cache line between two CPUs."""
+        """ICMP is answered by the kernel on the sending CPU, always inline; shm is a cache line between two CPUs.
+
+        What knows no schedule is sent back to back, and what passes no device has no stages.
+        """
         wait, placement = ("spin", "cross-cpu") if probe == "shm" else (self.wait, self.placement)
+        paced: dict[str, Any] = {"arrivals": self.arrivals, "period_ns": self.period_ns, "think_ns": self.think_ns}
         return Condition(
             link=link,
             target=self.target if link.startswith(NIC) else None,
@@ -113,6 +138,8 @@ class Experiment:
             wait=wait,
             placement="inline" if probe == "icmp" else placement,
             timeout_ns=self.timeout_ns,
+            **(paced if probe in SCHEDULABLE else {}),
+            stages=self.stages and probe in STAGED,
             impair=self.impair,
         )
 
@@ -131,13 +158,20 @@ class Experiment:
         if self.impair is not None:
             lost = 1 - (1 - self.impair.loss) ** 2  # in either direction
             took_s += 2e-9 * self.impair.delay_ns + 1e-9 * lost * self.timeout_ns
-        return took_s
+        if condition.period_ns is not None:
+            return 1e-9 * condition.period_ns
+        return took_s + 1e-9 * condition.think_ns
 
     def notes(self) -> list[str]:
         """What a reader of the table should know of how it was asked for."""
+        found = []
         if "icmp" in self.probes and self.placement != "inline":
-            return [f"icmp is answered by the kernel on the sending CPU: inline, not {self.placement}"]
-        return []
+            found.append(f"icmp is answered by the kernel on the sending CPU: inline, not {self.placement}")
+        probes = list(dict.fromkeys(condition.probe for condition in self.conditions()))
+        steady = [probe for probe in probes if probe not in SCHEDULABLE]
+        if steady and (self.arrivals != "closed" or self.think_ns):
+            found.append(f"always sent back to back: {', '.join(steady)}")
+        return found
 
 
 def compare(
@@ -150,6 +184,11 @@ def compare(
     seed: int | None = None,
     budget: str | None = None,
     timeout: str | None = None,
+    arrivals: str | None = None,
+    rate: str | float | None = None,
+    interval: str | None = None,
+    think: str | None = None,
+    cpus: str | Sequence[int] | None = None,
     impair: str | Impairment | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -170,7 +209,8 @@ def compare(
         probes=_several(probes, PROBES),
         seed=secrets.randbelow(2**32) if seed is None else seed,
         budget_ns=None if budget is None else duration(budget),
-        timeout_ns=Condition.timeout_ns if timeout is None else duration(timeout),
+        **timing(timeout, arrivals, rate, interval, think),
+        cpus=() if cpus is None else parse_cpus(cpus, options.get("placement", Condition.placement)),
         impair=parse_impairment(impair) if isinstance(impair, str) else impair,
         **options,
     )
@@ -201,6 +241,7 @@ class _Session:
         self.skipped = list(place.skipped)
         self.conditions = [replace(c, impair=place.impair) for c in experiment.conditions() if c.link in place.links]
         self.took_s: dict[Condition, float] = {}  # of the conditions that can be measured here
+        self.doubted: set[Condition] = set()
         self.begun_s = time.monotonic()
         for condition in self.conditions:
             warnings += cautions(condition)
@@ -240,9 +281,13 @@ class _Session:
         if round_ == 0:
             self._settle()
 
-    def _stream(self, condition: Condition) -> Stream:
+    def _stream(self, condition: Condition, round_: int) -> Stream:
+        asked, wired = self.experiment, condition.link in self.place.wires
+        cpus = assigned(asked.cpus, condition, wired=wired) if asked.cpus else choose_cpus(condition, wired=wired)
         with open_endpoints(self.place, condition) as ends:
-            stream = send_stream(condition, ends, count=self.experiment.count, warmup=self.experiment.warmup)
+            stream = send_stream(
+                condition, ends, count=asked.count, warmup=asked.warmup, cpus=cpus, seed=asked.seed + round_
+            )
         if stream.interrupted:
             raise KeyboardInterrupt
         return stream
@@ -251,7 +296,7 @@ class _Session:
         """Measures a condition in the discarded round, or notes why it cannot be."""
         begun = time.monotonic()
         try:
-            stream = self._stream(condition)
+            stream = self._stream(condition, 0)
         except Unavailable as error:
             self._skip(condition, error.reason, error.errno, error.fix)
             return
@@ -283,9 +328,12 @@ class _Session:
 
     def _measure(self, condition: Condition, round_: int) -> None:
         begun = time.monotonic()
-        stream = self._stream(condition)
+        stream = self._stream(condition, round_)
         self.warnings += [f"{condition}, round {round_}: {text}" for text in stream.warnings]
-        self.study.add_run(condition, stream.records, {"round": round_, **run_info(stream)})
+        if condition not in self.doubted and (found := stream_doubts(stream)):
+            self.doubted.add(condition)  # said once, not in every round
+            self.warnings += [f"{condition}: {text}" for text in found]
+        self.study.add_run(condition, stream.records, {"round": round_, **run_info(stream)}, stream.stamps)
         self.took_s[condition] = time.monotonic() - begun
 
     def _over_budget(self, round_: int) -> bool:

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import os
+import secrets
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
+from lab import native
+from lab.arrivals import lag, schedule
 from lab.checks import check_count
 from lab.conditions import BASELINES, NIC, WAYS, Condition, parse_target
+from lab.cpus import assigned, parse_cpus
 from lab.doubts import doubts
 from lab.errors import Unavailable, UsageError, errno_name
 from lab.host import clock_bracket, host
 from lab.impairments import Impairment, parse_impairment
 from lab.probes import DEFAULT_WARMUP, choose_cpus, send_stream
+from lab.stamping import stamping_cost
 from lab.streams import Stream
 from lab.studies import Study
 from lab.tables import counts
-from lab.units import duration
+from lab.units import duration, format_ns
 from lab.world import Link, Place, PrivateWorld, open_endpoints, visit
 
-__all__ = ["World", "cautions", "closing", "rtt", "run_info", "study_document"]
+__all__ = ["World", "cautions", "closing", "rtt", "run_info", "stream_doubts", "study_document", "timing"]
+
+#: Stages of fewer probes than this, of those received, are doubtful.
+_COMPLETE = 0.999
 
 
 def rtt(
@@ -31,6 +42,12 @@ def rtt(
     count: int = 1000,
     warmup: int = DEFAULT_WARMUP,
     timeout: str | None = None,
+    arrivals: str | None = None,
+    rate: str | float | None = None,
+    interval: str | None = None,
+    think: str | None = None,
+    seed: int | None = None,
+    cpus: str | Sequence[int] | None = None,
     impair: str | Impairment | None = None,
     world: str | int | Place | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -39,40 +56,80 @@ def rtt(
     """Sends one stream of probes and returns it.
 
     way: a link, a baseline, or an address of 127.0.0.0/8 or ::1 to ask over lo. target: the address that nic:NAME asks.
-    family: 4 or 6; None: the address's, else 4. timeout: a duration such as "20ms". impair: what worsens the link, such
-    as "delay=5ms,loss=1%". world: "new", "host", the number of a process whose network it is to be, an open ``World``,
-    or None (a private world, or else the host's lo). output: a folder to keep the stream in, as a study of one run.
-    options: the other fields of ``Condition``.
+    family: 4 or 6; None: the address's, else 4. timeout: a duration such as "20ms". arrivals: "closed", or a schedule,
+    "periodic" or "poisson", which needs a rate (probes a second, or "10kpps") or an interval ("100us"); either alone
+    means periodic. think: in a closed loop, the time between the end of a probe and the next. seed: of a Poisson
+    schedule, None for one drawn now. cpus: of the near end, the far end and the wire, such as "1,0"; None: they are
+    chosen. impair: what worsens the link, such as "delay=5ms,loss=1%". world: "new", "host", the number of a process
+    whose network it is to be, an open ``World``, or None (a private world, or else the host's lo). output: a folder to
+    keep the stream in, as a study of one run. options: the other fields of ``Condition``.
 
     Raises UsageError, Unavailable, StreamError, StudyError. Ctrl-C ends the stream, which is then ``interrupted``.
     """
     check_count("count", count)
     check_count("warm-up", warmup, low=0)
-    timeout_ns = Condition.timeout_ns if timeout is None else duration(timeout)
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    check_count("seed", seed, low=0, high=2**63)
+    times = timing(timeout, arrivals, rate, interval, think)
     impair = parse_impairment(impair) if isinstance(impair, str) else impair
-    condition = _condition(way, family, target, timeout_ns=timeout_ns, impair=impair, **options)
+    condition = _condition(way, family, target, **times, impair=impair, **options)
+    given = None if cpus is None else parse_cpus(cpus, condition.placement)
     with visit(world, [condition.link], impair) as (place, warnings):
         _require_link(place, condition.link)
         condition = replace(condition, impair=place.impair)
-        cpus = choose_cpus(condition, wired=condition.link in place.wires)
+        wired = condition.link in place.wires
+        pinned = assigned(given, condition, wired=wired) if given else choose_cpus(condition, wired=wired)
         warnings += cautions(condition)
         study = None
         if output is not None:
             asked = asdict(condition) | {"rounds": 1, "discarded_rounds": 0, "count": count, "warmup": warmup}
-            study = Study.create(output, study_document(asked, 0, place, warnings))
-        try:
+            study = Study.create(output, study_document(asked, seed, place, warnings))
+
+        def send(condition: Condition, count: int) -> Stream:
             with open_endpoints(place, condition) as ends:
-                stream = send_stream(condition, ends, count=count, warmup=warmup, cpus=cpus)
+                return send_stream(condition, ends, count=count, warmup=warmup, cpus=pinned, seed=seed)
+
+        try:
+            stream = send(condition, count)
+            if condition.stages and stream.received and not stream.interrupted:
+                cost = stamping_cost(condition, float(np.median(stream.rtt_ns)), send)
+                stream = replace(stream, stamping_cost_ns=cost)
         except BaseException:
             if study is not None:
                 study.remove()
             raise
         link = place.links[condition.link]
-        stream = replace(stream, warnings=(*warnings, *_doubts(stream, link)), impaired_by=link.impaired)
+        stream = replace(
+            stream,
+            warnings=(*warnings, *_doubts(stream, link)),
+            impaired_by=link.impaired,
+            pieces=condition.pieces(link.mtu),
+        )
         if study is not None:
-            study.add_run(condition, stream.records, {"round": 1, **run_info(stream)})
+            study.add_run(condition, stream.records, {"round": 1, **run_info(stream)}, stream.stamps)
             study.save() if stream.interrupted else study.finish(**closing(study))
         return stream
+
+
+def timing(
+    timeout: str | None, arrivals: str | None, rate: str | float | None, interval: str | None, think: str | None
+) -> dict[str, Any]:
+    """These options of ``rtt`` as fields of ``Condition``, in ns.
+
+    Raises UsageError for what is no time, and for a period that this machine's clock can't tell from none.
+    """
+    arrivals, period_ns = schedule(arrivals, rate, interval)
+    if period_ns is not None and period_ns < (step_ns := native.clock_cost()[1]):
+        raise UsageError(
+            f"a period of {period_ns} ns is below the resolution of this machine's clock ({step_ns} ns): give "
+            "--interval 1us or more"
+        )
+    return {
+        "timeout_ns": Condition.timeout_ns if timeout is None else duration(timeout),
+        "arrivals": arrivals,
+        "period_ns": period_ns,
+        "think_ns": Condition.think_ns if think is None else duration(think),
+    }
 
 
 def cautions(condition: Condition) -> list[str]:
@@ -92,21 +149,37 @@ class World(PrivateWorld):  # noqa: D101 - it has the docstring of the other
 
 def _doubts(stream: Stream, link: Link) -> list[str]:
     condition = stream.condition
-    if condition.family is None:
-        return list(stream.warnings)
-    found = doubts(
-        link.name,
-        condition.family,
-        condition.probe,
-        condition.size,
-        mtu=link.mtu,
-        unsent=stream.unsent,
-        foreign=stream.foreign,
-        corrupting=bool(condition.impair and condition.impair.corrupt),
-    )
-    found += stream.warnings
+    found = []
+    if condition.family is not None:
+        found = doubts(
+            link.name,
+            condition.family,
+            condition.probe,
+            condition.size,
+            mtu=link.mtu,
+            unsent=stream.unsent,
+            foreign=stream.foreign,
+            corrupting=bool(condition.impair and condition.impair.corrupt),
+        )
+    found += [*stream.warnings, *stream_doubts(stream)]
     if stream.interrupted:
         found.append(f"interrupted after {len(stream.records):,} probes")
+    return found
+
+
+def stream_doubts(stream: Stream) -> list[str]:
+    """What the stamps of a stream themselves give to doubt: a schedule not kept, a clock that was set, gaps."""
+    found = []
+    if stream.condition.period_ns is not None and (text := lag(stream.records, stream.condition.period_ns)):
+        found.append(text)
+    if stream.clock_step_ns:
+        found.append(
+            f"the clock was set by {format_ns(stream.clock_step_ns)} while stamps were taken from it: the probes then "
+            "under way have wrong delays; measure again"
+        )
+    complete = stream.stages_complete
+    if complete is not None and complete < _COMPLETE:
+        found.append(f"only {complete:.1%} of the probes have every stamp, and the stages are theirs; measure again")
     return found
 
 
@@ -123,12 +196,25 @@ def run_info(stream: Stream) -> dict[str, Any]:
         "reply": stream.reply,
         "socket": stream.socket_kind,
         "cpus": asdict(stream.cpus),
+        "period_ns": stream.condition.period_ns,
+        "think_ns": stream.condition.think_ns,
+        "stages": stream.condition.stages,
+        "seed": stream.seed,
+        "margin_ns": stream.margin_ns,
+        "most_open": stream.most_open,
+        "receive_buffer": stream.receive_buffer,
+        "clock_offset_ns": stream.clock_offset_ns,
+        "clock_step_ns": stream.clock_step_ns,
         "wire": stream.wire and dict(zip(("near_to_far", "far_to_near"), stream.wire.counters, strict=True)),
     }
 
 
 def _condition(way: str, family: int | None, target: str | None, **options: Any) -> Condition:
     """A condition for a link, a baseline or a loopback address; `target` is what nic:NAME asks."""
+    if options.get("probe") in BASELINES and way != options["probe"]:
+        if way != "lo":
+            raise UsageError(f"{options['probe']} crosses no link: leave {way} out, as in lab rtt {options['probe']}")
+        way = options["probe"]
     if way in BASELINES:
         given = {key: value for key, value in options.items() if key != "probe"}
         if way == "shm":
