@@ -26,6 +26,24 @@ Placement = Annotated[str, of_condition("placement", "--placement", metavar="PLA
 Timeout = Annotated[str, typer.Option("-W", "--timeout", help=Condition.help("timeout_ns"), metavar="DUR")]
 Count = Annotated[int, typer.Option("-c", "--count", help="probes in a stream")]
 Warmup = Annotated[int, typer.Option("--warmup", help="probes that are sent first and not recorded")]
+Arrivals = Annotated[
+    str | None,
+    typer.Option(
+        "--arrivals", metavar="WHEN", help=Condition.help("arrivals"), show_default=f"{Condition.arrivals}, or periodic"
+    ),
+]
+Rate = Annotated[str | None, typer.Option("--rate", metavar="R", help="of a schedule, in probes a second: 10kpps")]
+Interval = Annotated[
+    str | None, typer.Option("-i", "--interval", metavar="DUR", help="of a schedule, instead of its rate: 100us")
+]
+Think = Annotated[str | None, typer.Option("--think", metavar="DUR", help=Condition.help("think_ns"))]
+Stages = Annotated[bool, typer.Option("--stages", help=Condition.help("stages"))]
+Cpus = Annotated[
+    str | None,
+    typer.Option(
+        "--cpus", metavar="NEAR[,FAR[,WIRE]]", help="the CPUs of the ends, and of the wire; default: those used least"
+    ),
+]
 World = Annotated[
     str | None,
     typer.Option(
