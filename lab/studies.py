@@ -245,9 +245,22 @@ class Study:
 
     def rtts(self) -> dict[int, np.ndarray[Any, Any]]:
         """Round-trip delays in ns of the received probes, int64, by run."""
-        frame = self._collect(self.scan().select("run", "rtt_ns").drop_nulls())
-        found = {int(key[0]): group["rtt_ns"].to_numpy() for key, group in frame.group_by("run", maintain_order=True)}
-        return {run["run"]: found.get(run["run"], np.empty(0, np.int64)) for run in self.document["runs"]}
+        import polars as pl
+
+        return self._by_run(pl.col("rtt_ns"), self.document["runs"])
+
+    def responses(self) -> dict[int, np.ndarray[Any, Any]]:
+        """The same since they were due (rx − due), of the runs that had a schedule."""
+        import polars as pl
+
+        runs = [run for run in self.document["runs"] if run["arrivals"] != "closed"]
+        return self._by_run(pl.col("rtt_ns") + pl.col("tx_ns") - pl.col("due_ns"), runs) if runs else {}
+
+    def _by_run(self, delay: pl.Expr, runs: list[dict[str, Any]]) -> dict[int, np.ndarray[Any, Any]]:
+        """A delay of the probes of these runs, by run; where it is null they are left out."""
+        frame = self._collect(self.scan().select("run", delay.alias("ns")).drop_nulls())
+        found = {int(key[0]): group["ns"].to_numpy() for key, group in frame.group_by("run", maintain_order=True)}
+        return {run["run"]: found.get(run["run"], np.empty(0, np.int64)) for run in runs}
 
     # ---- showing ----
 

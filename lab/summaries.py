@@ -14,7 +14,7 @@ from lab import stats
 from lab.conditions import BASELINES, NIC, PROBES, WAYS, Condition
 from lab.doubts import doubts
 from lab.impairments import Impairment
-from lab.units import micros
+from lab.units import format_duration, format_pace, micros
 
 if TYPE_CHECKING:
     import pandas
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from lab.studies import Study
 
-__all__ = ["HEADINGS", "Summary", "cells", "position", "summarise"]
+__all__ = ["HEADINGS", "Summary", "cells", "pace", "position", "summarise"]
 
 #: The column headings of the table, in the order of ``cells``. Delays are in µs.
 HEADINGS = ("link", "p50", "95 %", "p99", "− lo", "95 %", "lost")
@@ -82,7 +82,8 @@ class Summary:
         found: dict[str, list[Row]] = {}
         for row in self.rows:
             probe = "no network" if row["probe"] in BASELINES else row["probe"]
-            found.setdefault(f"{probe}: {row['wait']}, {row['placement']}, {row['size']} bytes", []).append(row)
+            title = f"{probe}: {row['wait']}, {row['placement']}, {row['size']} bytes{pace(row)}"
+            found.setdefault(title, []).append(row)
         return found
 
     def table(self) -> str:
@@ -148,6 +149,14 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def pace(row: Row) -> str:
+    """What is unusual of how a row's probes were sent: ``", poisson 20,000/s"``; nothing of a plain closed loop."""
+    parts = [f"{row['arrivals']} {format_pace(row['period_ns'])}"] if row["period_ns"] else []
+    parts += [f"think {format_duration(row['think_ns'])}"] if row["think_ns"] else []
+    parts += ["stages"] if row["stages"] else []
+    return "".join(f", {part}" for part in parts)
+
+
 def _interval(pair: Sequence[float] | None, *, sign: bool = False) -> str:
     return "–" if pair is None else "…".join(micros(ns, sign=sign) for ns in pair)
 
@@ -166,7 +175,8 @@ def summarise(study: Study, rtts: Mapping[int, np.ndarray[Any, Any]] | None = No
     quantiles = {
         key: {name: _by_round(group, rtts, name) for name in stats.QUANTILES} for key, group in per_condition.items()
     }
-    rows = [_row(key, group, quantiles, study.seed) for key, group in per_condition.items()]
+    responses = study.responses()
+    rows = [_row(key, group, quantiles, responses, study.seed) for key, group in per_condition.items()]
     rows.sort(key=_order)
     document = study.document
     return Summary(
@@ -200,7 +210,7 @@ def position(link: str) -> tuple[int, str]:
 
 def _by_round(group: list[Row], rtts: Mapping[int, np.ndarray[Any, Any]], name: str) -> RoundValues:
     """The named quantile of each round's run; rounds in which nothing came back, or too little, are left out."""
-    values = {run["round"]: stats.quantile(rtts[run["run"]], name) for run in group}
+    values = {run["round"]: stats.quantile(rtts[run["run"]], name) for run in group if run["run"] in rtts}
     return {round_: value for round_, value in values.items() if value is not None}
 
 
@@ -208,14 +218,19 @@ def _row(
     key: tuple[Any, ...],
     group: list[Row],
     quantiles: Mapping[tuple[Any, ...], dict[str, RoundValues]],
+    responses: Mapping[int, np.ndarray[Any, Any]],
     seed: int,
 ) -> Row:
     row: Row = dict(zip(Condition.factors(), key, strict=True))
-    row["rounds"] = len(group)
+    # Studies made before there were schedules and stages don't say that they have none.
+    row |= {"period_ns": group[0].get("period_ns"), "think_ns": group[0].get("think_ns", 0)}
+    row |= {"stages": group[0].get("stages", False), "rounds": len(group)}
     for name in ("sent", "received", "lost"):
         row[name] = sum(run[name] for run in group)
     for name, by_round in quantiles[key].items():
         row |= _estimate(name, list(by_round.values()), seed)
+    for name in ("p50", "p99"):  # null without a schedule
+        row |= _estimate(f"response_{name}", list(_by_round(group, responses, name).values()), seed)
     lo = quantiles.get(("lo", *key[1:]), {}).get("p50", {}) if row["link"] != "lo" else {}
     own = quantiles[key]["p50"]
     return row | _estimate("p50_minus_lo", [own[r] - lo[r] for r in own if r in lo], seed)

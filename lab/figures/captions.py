@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from lab.impairments import Impairment
+from lab.summaries import pace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +45,7 @@ def modes(samples: Samples, probes: Collection[str]) -> str:
     found: dict[str, list[str]] = {}
     for row in samples.summary.rows:
         if row["probe"] in probes:
-            found.setdefault(f"{row['wait']}, {row['placement']}", []).append(row["probe"])
+            found.setdefault(f"{row['wait']}, {row['placement']}{pace(row)}", []).append(row["probe"])
     common = max(found, key=lambda mode: len(found[mode]), default="")
     named = [f"{'/'.join(dict.fromkeys(found[mode]))}: {mode}" for mode in found if mode != common]
     return "; ".join(filter(None, [common, *named]))

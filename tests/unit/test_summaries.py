@@ -6,7 +6,10 @@ import json
 
 import pytest
 
+import lab
+from lab.studies import Study
 from lab.summaries import HEADINGS, cells
+from lab.tables import counts
 
 FIVE = [[1_000 * r + d for d in (-10, 0, 10)] for r in (1, 2, 3, 4, 5)]
 
@@ -80,7 +83,8 @@ def test_the_json_has_the_keys_that_others_rest_on(study):
     wanted = {
         "link", "family", "probe", "size", "wait", "placement", "arrivals", "rounds", "sent", "received", "lost",
         "p50_ns", "p50_ci_ns", "p90_ns", "p90_ci_ns", "p99_ns", "p99_ci_ns", "p999_ns", "p999_ci_ns",
-        "p50_minus_lo_ns", "p50_minus_lo_ci_ns",
+        "p50_minus_lo_ns", "p50_minus_lo_ci_ns", "period_ns", "think_ns", "stages",
+        "response_p50_ns", "response_p50_ci_ns", "response_p99_ns", "response_p99_ci_ns",
     }  # fmt: skip
     assert set(document["rows"][0]) == wanted
 
@@ -145,3 +149,23 @@ def test_numpy_columns(study):
     assert columns["p50_ci_ns"].shape == (2, 2)
     assert columns["p50_minus_lo_ns"].tolist()[1] == 300
     assert columns["p50_minus_lo_ns"][0] != columns["p50_minus_lo_ns"][0]  # NaN
+
+
+def test_a_schedule_is_in_the_title_and_its_response_in_the_rows(tmp_path, records):
+    made = Study.create(tmp_path / "study", {"experiment": {}, "seed": 1, "skipped": [], "warnings": []})
+    condition = lab.Condition(probe="udp", arrivals="poisson", period_ns=50_000, stages=True)
+    for number, rtts in enumerate(FIVE, 1):
+        rows = records(rtts)
+        rows["due_ns"] -= 250  # each left so late
+        info = {"round": number, **counts(rows), "period_ns": 50_000, "think_ns": 0, "stages": True}
+        made.add_run(condition, rows, info)
+    summary = made.summary()
+    assert list(summary.sections()) == ["udp: block, inline, 56 bytes, poisson 20,000/s, stages"]
+    assert (summary.rows[0]["p50_ns"], summary.rows[0]["response_p50_ns"]) == (3_000, 3_250)
+    low, high = summary.rows[0]["response_p50_ci_ns"]
+    assert low < 3_250 < high
+
+
+def test_a_closed_loop_has_no_response(study):
+    found = row(study({("lo", 4, "icmp"): FIVE}).summary(), "lo")
+    assert found["response_p50_ns"] is found["response_p99_ci_ns"] is None
