@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lab.units import format_ns
+from lab.units import format_duration, format_ns
 
 if TYPE_CHECKING:
     from lab.streams import Stream
@@ -16,6 +16,9 @@ __all__ = ["histogram", "stream_text"]
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 _BINS = 10
 _BAR = 48
+#: Of a summary: what is shown and how it is called; and what is shown of the parts of a round trip.
+_SHOWN = {"min": "min", "p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "max": "max"}
+_BODY = ("p50", "p90", "p99")
 
 
 def _bar(fraction: float) -> str:
@@ -42,6 +45,49 @@ def histogram(rtt_ns: np.ndarray[Any, Any]) -> list[str]:
     return [f"{label:>10} │{_bar(n / tallest)} {n}" for label, n in rows]
 
 
+def _paced(stream: Stream, schedule: dict[str, Any] | None) -> list[str]:
+    """How the probes were sent, if not in a plain closed loop."""
+    if schedule is None:
+        think_ns = stream.condition.think_ns
+        return [f"{format_duration(think_ns)} between the end of a probe and the next"] if think_ns else []
+    achieved = f", {schedule['achieved_pps']:,.0f}/s achieved" if schedule["achieved_pps"] else ""
+    seed = f", seed {schedule['seed']}" if schedule["seed"] is not None else ""
+    return [f"{schedule['arrivals']}: {schedule['rate_pps']:,.0f}/s asked{achieved}{seed}"]
+
+
+def _told(rtt: dict[str, Any]) -> list[str]:
+    """The quantiles of the round trip in one line; none of none."""
+    shown = [f"{label} {format_ns(rtt[key])}" for key, label in _SHOWN.items() if rtt[key] is not None]
+    return ["  ".join(shown)] if shown else []
+
+
+def _table(heading: str, rows: dict[str, dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
+    """Aligned lines in µs, to two decimals each, so that they can be compared and summed by eye."""
+    width = max(map(len, (heading, *rows)))
+    lines = [f"{heading:<{width}}" + "".join(f"{_SHOWN[key]:>10}" for key in columns) + "  µs"]
+    for name, row in rows.items():
+        cells = ("–" if row[key] is None else f"{row[key] / 1000:.2f}" for key in columns)
+        lines.append(f"{name:<{width}}" + "".join(f"{cell:>10}" for cell in cells))
+    return lines
+
+
+def _stages(document: dict[str, Any]) -> list[str]:
+    """The stages, the sum of their medians beside the median of the round trip, and what taking them cost."""
+    medians = [stage["p50"] for stage in document["stages_ns"].values()]
+    lines = _table("stage", document["stages_ns"], _BODY)
+    if None not in medians and document["rtt_ns"]["p50"]:
+        total, rtt = sum(medians), document["rtt_ns"]["p50"]
+        lines.append(f"sum of medians {total / 1000:.2f} µs, {total / rtt:.1%} of the median round trip")
+    told = document["stages"]
+    if told["complete"] is not None:
+        lines.append(f"{told['complete']:.2%} of the probes have every stamp")
+    if told["cost_ns"]:
+        low, high = told["cost_ns"]["p50_ci"]
+        cost = format_ns(told["cost_ns"]["p50"])
+        lines.append(f"taking them adds {cost} ({format_ns(low)} to {format_ns(high)}) to the p50 of a round trip")
+    return lines
+
+
 def stream_text(stream: Stream) -> str:
     """The summary of a stream in a few lines, and its histogram."""
     c = stream.condition
@@ -51,6 +97,7 @@ def stream_text(stream: Stream) -> str:
     lines = [
         f"{c} → {reply['source'] or 'no reply'}, {c.size} bytes, {c.wait}, {c.placement}"
         + (f", ttl {reply['ttl']}" if reply["ttl"] else ""),
+        *_paced(stream, document["schedule"]),
         f"{stream.sent:,} sent, {stream.received:,} received, {stream.lost:,} lost"
         + "".join(f", {n:,} {name}" for name in ("late", "duplicate", "reordered") if (n := getattr(stream, name))),
     ]
@@ -62,9 +109,16 @@ def stream_text(stream: Stream) -> str:
         both = [sum(counts) for counts in zip(*(way.values() for way in stream.wire.counters), strict=True)]
         did = dict(zip(stream.wire.counters[0], both, strict=True))
         lines.append("the wire: " + ", ".join(f"{n:,} {name}" for name, n in did.items() if n))
-    told = [(name, rtt[name]) for name in ("min", "p50", "p90", "p99", "p999", "max") if rtt[name] is not None]
-    if told:
-        lines.append("  ".join(f"{'p99.9' if name == 'p999' else name} {format_ns(ns)}" for name, ns in told))
+    if document["schedule"]:
+        delays = {"rtt": rtt, "response": document["response_ns"], "lateness": document["lateness_ns"]}
+        lines += _table("", delays, tuple(_SHOWN))
+    else:
+        lines += _told(rtt)
     lines += histogram(stream.rtt_ns)
+    if document["one_way_ns"]:
+        ways = {way.replace("_to_", "→"): delay for way, delay in document["one_way_ns"].items()}
+        lines += ["", *_table("one way", ways, _BODY)]
+    if document["stages_ns"]:
+        lines += ["", *_stages(document)]
     lines += [f"warning: {text}" for text in stream.warnings]
     return "\n".join(lines)

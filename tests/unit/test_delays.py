@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -143,3 +145,27 @@ def test_a_study_s_columns_serve_as_well(stream):
     columns = {name: table[name].to_numpy() for name in table.columns}
     found = delays.stages_ns(columns, columns, OFFSET_NS)
     assert [each.tolist() for each in found.values()] == [[took, took + 10, took + 20] for took in REFLECTED.values()]
+
+
+def test_the_text_shows_stages_that_sum_up_to_the_round_trip(stream):
+    rows, stamps = planted(REFLECTED)
+    found = replace(stream(rows, stamps, probe="udp", stages=True), stamping_cost_ns=(512.0, 480.0, 610.0))
+    lines = str(found).splitlines()
+    shown = {line.rsplit(maxsplit=3)[0]: float(line.split()[-3]) for line in lines if line.startswith(tuple(REFLECTED))}
+    assert list(shown) == list(REFLECTED)
+    assert sum(shown.values()) == pytest.approx(found.to_json()["rtt_ns"]["p50"] / 1000)
+    assert "sum of medians 5.99 µs, 100.0% of the median round trip" in lines
+    assert "100.00% of the probes have every stamp" in lines
+    assert "taking them adds 512 ns (480 ns to 610 ns) to the p50 of a round trip" in lines
+    assert [line.split()[0] for line in lines if line.startswith(("near→far", "far→near"))] == ["near→far", "far→near"]
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_text_shows_response_and_lateness(stream):
+    rows, _ = planted(REFLECTED, 12_000)
+    found = stream(rows, probe="udp", arrivals="poisson", period_ns=50_000)
+    lines = str(replace(found, seed=2**32 - 1)).splitlines()
+    assert lines[1] == "poisson: 20,000/s asked, 10,000/s achieved, seed 4294967295"
+    assert [line.split()[0] for line in lines[4:7]] == ["rtt", "response", "lateness"]
+    assert max(map(len, lines)) <= 80
+    assert "10us between the end of a probe and the next" in str(stream(rows, probe="udp", think_ns=10_000))
