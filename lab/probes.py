@@ -39,6 +39,9 @@ _DOMAINS = {4: socket.AF_INET, 6: socket.AF_INET6, None: socket.AF_UNIX}
 #: A stream gives up when nothing has come back for so long, and for at least so many probes.
 _SILENCE_NS = 10_000_000_000
 _MIN_PATIENCE = 5
+#: Bytes of a receive buffer that are asked for at most.
+_MOST_ROOM = 1 << 28
+_SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 #: Links whose probes the wire sees wrapped in a way that it doesn't look into.
 _OPAQUE = ("gre", "ipip", "sit", "wireguard")
 
@@ -155,6 +158,7 @@ def send_stream(
     if scheduled:
         records["due_ns"] = due_times(condition, count, seed)
     stamps = native.new_stamps(count) if condition.stages else None
+    room = _make_room(ends, condition)
     _require_running(ends.wire)
     with _watched(spec) as spec, _tuned(ends.wire, condition.wait, cpus.wire):
         run = _Run(spec, records, stamps, cpus.near)
@@ -191,7 +195,27 @@ def send_stream(
         margin_ns=run.outcome.margin_ns,
         most_open=run.outcome.most_open,
         seed=seed if condition.arrivals == "poisson" else None,
+        receive_buffer=room,
     )
+
+
+def _make_room(ends: Sockets, condition: Condition) -> int | None:
+    """Enlarges the receive buffers of datagram sockets, so that a schedule's probes can wait there until they are late.
+
+    Returns the bytes that the smaller of them was granted; None where nothing can be lost in this way.
+    """
+    buffers = [end for end in (ends.near, ends.far) if isinstance(end, socket.socket)]
+    if condition.period_ns is None or not buffers or buffers[0].type == socket.SOCK_STREAM:
+        return None
+    waiting = condition.timeout_ns // condition.period_ns + 1
+    # A datagram is charged the memory that it takes: a buffer of a power of two, and about a KiB beside it.
+    wanted = min(waiting * (1024 + 2 * condition.size), _MOST_ROOM)
+    for end in buffers:
+        try:
+            end.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, wanted)
+        except PermissionError:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted)  # as far as net.core.rmem_max allows
+    return min(end.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) for end in buffers)
 
 
 def _require_running(wire: Wire | None) -> None:
