@@ -131,7 +131,7 @@ struct lab_stream {
     int64_t margin_ns;        /* how long before a probe was due the sender stopped sleeping */
     int64_t offset_ns;        /* with stamps: CLOCK_REALTIME less CLOCK_MONOTONIC */
     int64_t step_ns;          /* by how much that changed meanwhile: somebody set the clock */
-    int64_t stamps_foreign;   /* the kernel's stamps that belong to no recorded probe */
+    int64_t stamps_foreign;   /* the kernel's stamps of which it can't be known whose they are */
     struct lab_usage near_usage, far_usage; /* far: of the reflector's own thread */
 };
 

@@ -75,7 +75,7 @@ static void take_looked_at(int fd, struct reply *reply) {
         recv(fd, &none, sizeof none, MSG_DONTWAIT);
 }
 
-/* Takes one message, whole or in part, and stamps it. Its length; 0: none, or not yet whole; -errno.
+/* Takes one message, whole or in part, and stamps it. Its length; 0 also if it is not yet whole; -errno.
  *
  * Beside the payload, only raw IPv4 shows TTL and source at no cost. Elsewhere recvmsg would add 0.4 us to a round
  * trip of 6, so only the first reply, that of a warm-up probe where there is one, is looked at, stamped, and then taken
@@ -102,7 +102,7 @@ static ssize_t take(struct near *n, int flags, struct reply *reply) {
         reply->rx_ns = read_clock(n->clock);
         if (got >= 0 && sample) take_looked_at(fd, reply);
     }
-    return got >= 0 ? got : errno == EINTR ? 0 : -errno;
+    return got >= 0 ? got : -errno;
 }
 
 int near_receive(struct near *n, int flags, struct reply *reply) {
@@ -110,8 +110,8 @@ int near_receive(struct near *n, int flags, struct reply *reply) {
     reply->has_source = false;
     reply->kernel_ns = 0;
     ssize_t got = take(n, flags, reply);
+    if (got == -EINTR || (got == 0 && n->stream->kind >= LAB_TCP)) return 0;
     if (got < 0) return (int)got;
-    if (got == 0 && n->stream->kind >= LAB_TCP) return 0;
     if (message_match(&n->request, n->bytes, (size_t)got, reply)) {
         if (reply->has_source && !n->ttl_seen) note_first(n, reply);
         return 1;

@@ -55,15 +55,16 @@ void stamping_failed(struct stamped_end *end) {
     __atomic_store_n(&end->broken, 1, __ATOMIC_RELAXED);
 }
 
-/* The message that the kernel's number is of; SEQ_GOODBYE: of none. Numbers have 32 bits, and may wrap around. */
-static uint64_t message_of(struct stamped_end *end, uint32_t id) {
+/* Whose message the kernel's number is of, if that is known. Numbers have 32 bits, and may wrap around. */
+static bool message_of(struct stamped_end *end, uint32_t id, uint64_t *seq) {
     uint32_t newest_id = (uint32_t)(end->newest + 1) * end->stride - 1;
     int32_t ahead = (int32_t)(id - newest_id);
-    if (ahead % (int32_t)end->stride || __atomic_load_n(&end->broken, __ATOMIC_RELAXED)) return SEQ_GOODBYE;
+    if (ahead % (int32_t)end->stride || __atomic_load_n(&end->broken, __ATOMIC_RELAXED)) return false;
     int64_t number = end->newest + ahead / (int32_t)end->stride;
-    if (number < 0 || number <= end->newest - STAMP_RING) return SEQ_GOODBYE;
+    if (number < 0 || number <= end->newest - STAMP_RING) return false;
     if (number > end->newest) end->newest = number;
-    return __atomic_load_n(&end->seqs[number % STAMP_RING], __ATOMIC_RELAXED);
+    *seq = __atomic_load_n(&end->seqs[number % STAMP_RING], __ATOMIC_RELAXED);
+    return true;
 }
 
 /* ---- reading ---- */
@@ -130,11 +131,11 @@ static void read_queue(struct stamping *stamping, struct stamped_end *end) {
                 memcpy(&told, CMSG_DATA(c), sizeof told);
         }
         if (!at_ns || told.ee_origin != SO_EE_ORIGIN_TIMESTAMPING) continue;
-        uint64_t seq = message_of(end, told.ee_data);
-        if (seq < (uint64_t)stamping->count)
-            file(&stamping->rows[seq], near, told.ee_info, at_ns);
-        else if (seq == SEQ_GOODBYE)
+        uint64_t seq;
+        if (!message_of(end, told.ee_data, &seq))
             stamping->foreign++;
+        else if (seq < (uint64_t)stamping->count) /* not of the warm-up, and no goodbye */
+            file(&stamping->rows[seq], near, told.ee_info, at_ns);
     }
 }
 

@@ -25,7 +25,7 @@ struct check {
 #define CASE(function, traits) {#function, function, traits}
 
 extern const struct check stream_checks[], stop_checks[], loss_checks[], refusal_checks[], failure_checks[],
-    message_checks[], icmp_checks[], wire_checks[], impair_checks[], baseline_checks[];
+    message_checks[], icmp_checks[], wire_checks[], impair_checks[], baseline_checks[], schedule_checks[], stamp_checks[];
 
 extern int family;       /* AF_INET or AF_INET6: what the running case is about */
 extern char trying[160]; /* the variant being tried, for messages */
@@ -60,6 +60,7 @@ struct setup {
 
 struct trial {
     struct lab_stream stream;
+    struct lab_stamps *stamps; /* as many, or NULL */
     struct lab_record *rows; /* exactly stream.count of them, so that AddressSanitizer sees one too many */
     unsigned char *scratch;  /* exactly LAB_SCRATCH_BYTES */
     int32_t stop;
@@ -148,6 +149,8 @@ struct tamper {
     int thread_error;                 /* what pthread_create fails with, or 0 */
     long coarse_ns;                   /* the clock stands still for so long at a time; 0: it does not */
     int64_t leap_ns;                  /* each look at it moves it on by so much */
+    int64_t real_step_ns;             /* CLOCK_REALTIME is set forward by so much ... */
+    int64_t real_step_after;          /* ... after so many looks at it */
 };
 extern struct tamper tamper;
 

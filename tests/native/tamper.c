@@ -186,6 +186,9 @@ static int64_t leapt_ns;
 int __wrap_clock_gettime(clockid_t clock, struct timespec *time) {
     int failed = __real_clock_gettime(clock, time);
     if (tamper.coarse_ns) time->tv_nsec -= time->tv_nsec % tamper.coarse_ns;
+    if (clock == CLOCK_REALTIME && tamper.real_step_ns &&
+        __atomic_fetch_sub(&tamper.real_step_after, 1, __ATOMIC_RELAXED) <= 0)
+        time->tv_sec += tamper.real_step_ns / SECOND;
     int64_t leap_ns = clock == CLOCK_MONOTONIC ? __atomic_load_n(&tamper.leap_ns, __ATOMIC_RELAXED) : 0;
     if (leap_ns) {
         int64_t ns = time->tv_nsec + __atomic_add_fetch(&leapt_ns, leap_ns, __ATOMIC_RELAXED);

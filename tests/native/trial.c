@@ -185,7 +185,7 @@ struct trial trial_deaf(struct setup setup) {
 
 int64_t trial_run(struct trial *trial) {
     int64_t start_ns = now_ns();
-    trial->result = lab_stream_run(&trial->stream, trial->rows, NULL, trial->scratch, &trial->stop);
+    trial->result = lab_stream_run(&trial->stream, trial->rows, trial->stamps, trial->scratch, &trial->stop);
     trial->took_ns = now_ns() - start_ns;
     return trial->result;
 }
@@ -196,6 +196,7 @@ void trial_close(struct trial *trial) {
     if (trial->stream.near_epoll_fd >= 0) close(trial->stream.near_epoll_fd);
     if (trial->stream.far_epoll_fd >= 0) close(trial->stream.far_epoll_fd);
     free(trial->rows);
+    free(trial->stamps);
     free(trial->scratch);
 }
 
