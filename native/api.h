@@ -283,3 +283,31 @@ int64_t lab_wire_events(const struct lab_wire *wire, const struct lab_wire_event
 /* Reads the clock `reads` times. Returns the mean cost of one read in picoseconds, and in *step_ns the smallest
  * non-zero difference seen: the clock's true resolution. */
 int64_t lab_clock_cost(int64_t reads, int64_t *step_ns);
+
+/* ---- the noise floor ---- */
+
+/* Bins of gaps: 0, 1, 2 and 3 ns have one each, and every power of two above has four of equal width. The last bin, from
+ * 30 s on, holds all that is longer. */
+#define LAB_NOISE_BINS 136
+/* The longest that a CPU is watched: 10 s. */
+#define LAB_MAX_NOISE_NS 10000000000
+/* Less than any read of the clock takes: one that stands still ends the loop after duration / this many reads. */
+#define LAB_FASTEST_READ_NS 4
+
+/* What a CPU did while it had nothing to do but to read the clock. */
+struct lab_noise {
+    int64_t reads;
+    int64_t duration_ns;   /* from the first to the last */
+    int64_t longest_ns;    /* the longest gap between two */
+    int64_t interruptions; /* gaps above the threshold ... */
+    int64_t stolen_ns;     /* ... and their sum */
+};
+
+/* The shortest gap of that bin in ns, or -EINVAL. */
+int64_t lab_noise_edge(int32_t bin);
+
+/* Reads the clock again and again for duration_ns on the calling thread.
+ *
+ * threshold_ns: a longer gap is no mere read of the clock. counts: LAB_NOISE_BINS gaps so far, to which these are added.
+ * Returns the reads, or -EINVAL (a time out of range), -ERANGE (the clock went back, or stood still). */
+int64_t lab_noise_run(int64_t duration_ns, int64_t threshold_ns, int64_t *counts, struct lab_noise *noise);

@@ -25,7 +25,8 @@ struct check {
 #define CASE(function, traits) {#function, function, traits}
 
 extern const struct check stream_checks[], stop_checks[], loss_checks[], refusal_checks[], failure_checks[],
-    message_checks[], icmp_checks[], wire_checks[], impair_checks[], baseline_checks[], schedule_checks[], stamp_checks[];
+    message_checks[], icmp_checks[], wire_checks[], impair_checks[], baseline_checks[], schedule_checks[],
+    stamp_checks[], noise_checks[];
 
 extern int family;       /* AF_INET or AF_INET6: what the running case is about */
 extern char trying[160]; /* the variant being tried, for messages */
@@ -151,6 +152,8 @@ struct tamper {
     int64_t leap_ns;                  /* each look at it moves it on by so much */
     int64_t real_step_ns;             /* CLOCK_REALTIME is set forward by so much ... */
     int64_t real_step_after;          /* ... after so many looks at it */
+    const int64_t *times_ns;          /* CLOCK_MONOTONIC says these one after the other, and the last for ever; or NULL */
+    int64_t times_left;               /* of them */
 };
 extern struct tamper tamper;
 

@@ -21,8 +21,8 @@ from lab import conditions, records
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE.parents[1] / "native"
 SOURCES = (
-    "clock.c", "closed.c", "events.c", "impair.c", "message.c", "near.c", "reflector.c", "schedule.c", "shm.c",
-    "socket.c", "stamps.c", "stream.c", "thread.c", "wait.c", "wire.c",
+    "clock.c", "closed.c", "events.c", "impair.c", "message.c", "near.c", "noise.c", "reflector.c", "schedule.c",
+    "shm.c", "socket.c", "stamps.c", "stream.c", "thread.c", "wait.c", "wire.c",
 )  # fmt: skip
 WRAPPED = ("send", "sendto", "recv", "recvmsg", "read", "write", "pthread_create", "clock_gettime")
 DIALECT = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra")
