@@ -116,7 +116,7 @@ static void *reflect(void *argument) {
 }
 
 int reflector_start(struct reflector *reflector, pthread_t *thread) {
-    return start_thread(thread, reflect, reflector);
+    return start_thread(thread, reflector->cpu, reflect, reflector);
 }
 
 void reflector_join(struct reflector *reflector, pthread_t thread) {

@@ -86,7 +86,7 @@ int64_t shm_run(struct lab_stream *stream, struct lab_record *records, unsigned 
     struct shm shm = {.there = &lanes[0], .back = &lanes[1], .size = (size_t)stream->size, .cpu = stream->far_cpu};
     memset(lanes, 0, 2 * sizeof *lanes);
     pthread_t thread;
-    int error = start_thread(&thread, reflect, &shm);
+    int error = start_thread(&thread, shm.cpu, reflect, &shm);
     if (error) return error;
     struct lab_record spare = {0};
     bool whole = true;
