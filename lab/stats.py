@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "MIN_ROUNDS_INTERVAL", "MIN_ROUNDS_SOUND", "QUANTILES", "ecdf", "median_interval", "quantile", "summary",
+    "MIN_ROUNDS_INTERVAL", "MIN_ROUNDS_SOUND", "QUANTILES", "ecdf", "median_interval", "quantile", "summary", "trend",
 ]  # fmt: skip
 
 Array = npt.NDArray[Any]
@@ -29,6 +29,8 @@ MIN_SAMPLES_P999 = 10_000
 MIN_ROUNDS_INTERVAL = 5
 MIN_ROUNDS_SOUND = 10
 _RESAMPLES = 4000
+#: A trend of more values is no clearer, and the pairs grow with the square.
+_MAX_TREND = 300
 
 
 def quantile(values: Array, name: str) -> int | None:
@@ -59,6 +61,28 @@ def median_interval(values: Sequence[float], seed: int, level: float = 0.95) -> 
     medians = np.median(rounds[rng.integers(0, len(rounds), (_RESAMPLES, len(rounds)))], axis=1)
     low, high = np.quantile(medians, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def trend(values: Sequence[float], seed: int) -> tuple[float, float]:
+    """Whether a series rises or falls: (its change from the first to the last, p-value that there is none).
+
+    The change is Theil and Sen's slope, the median of those of all pairs, times the steps. The p-value is that of
+    Spearman's rank correlation with the order, two-sided, by permutation: no distribution is assumed. Fewer than two
+    values have none: (0.0, 1.0); of more than a few hundred, medians of neighbours are taken. Deterministic for a seed.
+    """
+    series = np.asarray(values, float)
+    if len(series) > _MAX_TREND:
+        series = np.array([np.median(block) for block in np.array_split(series, _MAX_TREND)])
+    n = len(series)
+    if n < 2:
+        return 0.0, 1.0
+    first, second = np.triu_indices(n, 1)
+    change = float(np.median((series[second] - series[first]) / (second - first)) * (n - 1))
+    order = np.arange(n) - (n - 1) / 2
+    rank = (np.sum(series < series[:, None], axis=1) + np.sum(series <= series[:, None], axis=1)) / 2  # ties share one
+    shuffled = np.random.default_rng(seed).permuted(np.tile(rank, (_RESAMPLES, 1)), axis=1)
+    as_far = np.count_nonzero(np.abs(shuffled @ order) >= abs(rank @ order) - 1e-9)
+    return change, (as_far + 1) / (_RESAMPLES + 1)
 
 
 def ecdf(values: Array, points: int = 4000) -> tuple[Array, Array]:

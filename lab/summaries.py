@@ -12,7 +12,7 @@ import numpy as np
 
 from lab import stats
 from lab.conditions import BASELINES, NIC, PROBES, WAYS, Condition
-from lab.doubts import doubts
+from lab.doubts import doubts, machine_doubts
 from lab.impairments import Impairment
 from lab.units import format_duration, format_pace, micros
 
@@ -26,6 +26,9 @@ __all__ = ["HEADINGS", "Summary", "cells", "pace", "position", "summarise"]
 
 #: The column headings of the table, in the order of ``cells``. Delays are in µs.
 HEADINGS = ("link", "p50", "95 %", "p99", "− lo", "95 %", "lost")
+
+#: A drift that is told: of a size that matters, and which one steady study in a hundred would show by chance.
+_DRIFT, _DRIFT_P = 0.05, 0.01
 
 Row = dict[str, Any]
 RoundValues = dict[int, float]
@@ -183,7 +186,13 @@ def summarise(study: Study, rtts: Mapping[int, np.ndarray[Any, Any]] | None = No
         study=str(study.path),
         rows=rows,
         skipped=list(document["skipped"]),
-        warnings=[*document["warnings"], *_of_links(study), *_of_rounds(study, quantiles)],
+        warnings=[
+            *document["warnings"],
+            *_of_links(study),
+            *_of_rounds(study, quantiles),
+            *_of_drift(study, quantiles),
+            *machine_doubts(document, runs),
+        ],
         impaired=_impaired(study),
     )
 
@@ -274,6 +283,23 @@ def _of_rounds(study: Study, quantiles: Mapping[tuple[Any, ...], dict[str, Round
     elif rounds < stats.MIN_ROUNDS_SOUND:
         found.append(f"{_number(rounds)}: intervals hold the truth too seldom; give --rounds 10 or more")
     return found
+
+
+def _of_drift(study: Study, quantiles: Mapping[tuple[Any, ...], dict[str, RoundValues]]) -> list[str]:
+    """Whether p50 rose or fell over the study: in one test for all conditions, as what drifts is the machine.
+
+    A round's value is the median over conditions of p50 against its own median over rounds.
+    """
+    ratios: dict[int, list[float]] = {}
+    for by_name in quantiles.values():
+        usual = float(np.median(list(by_name["p50"].values()))) if by_name["p50"] else 0.0
+        for round_, p50 in by_name["p50"].items() if usual else ():
+            ratios.setdefault(round_, []).append(p50 / usual)
+    change, p_value = stats.trend([float(np.median(ratios[round_])) for round_ in sorted(ratios)], study.seed)
+    if p_value >= _DRIFT_P or abs(change) < _DRIFT:
+        return []
+    way = "rose" if change > 0 else "fell"
+    return [f"p50 {way} by {abs(change):.0%} over the study: differences hold, figures alone may not; measure again"]
 
 
 def _number(rounds: int) -> str:

@@ -83,3 +83,31 @@ def test_the_ecdf_of_many_values_keeps_body_and_tail():
     assert np.array_equal(x[-3:], ordered[-3:])
     assert y == pytest.approx(np.searchsorted(ordered, x, side="right") / len(ordered))
     assert np.max(np.diff(y)) < 0.01
+
+
+# ---- trends ----
+
+
+def test_a_trend_is_found_with_its_size():
+    change, p_value = stats.trend([100, 103, 101, 104, 106, 105, 108, 110, 109, 112], seed=1)
+    assert change == pytest.approx(12, abs=2)
+    assert p_value < 0.01
+    assert stats.trend([112, 109, 110, 108, 105, 106, 104, 101, 103, 100], seed=1) == (pytest.approx(-change), p_value)
+
+
+@pytest.mark.parametrize("values", [[], [5], [5, 5, 5, 5, 5, 5, 5, 5], [1, 2, 3]])
+def test_too_little_shows_no_trend(values):
+    assert stats.trend(values, seed=1)[1] > 0.05
+
+
+def test_a_p_value_is_one():
+    """Without a trend, it lies below p in a fraction p of all series."""
+    rng = np.random.default_rng(7)
+    below = [stats.trend(rng.normal(size=10), seed=i)[1] < 0.1 for i in range(1000)]
+    assert 0.07 < np.mean(below) < 0.13
+
+
+def test_a_long_series_is_thinned():
+    change, p_value = stats.trend(np.arange(10_000), seed=1)
+    assert change == pytest.approx(10_000, rel=0.01)
+    assert p_value < 0.01

@@ -169,3 +169,21 @@ def test_a_schedule_is_in_the_title_and_its_response_in_the_rows(tmp_path, recor
 def test_a_closed_loop_has_no_response(study):
     found = row(study({("lo", 4, "icmp"): FIVE}).summary(), "lo")
     assert found["response_p50_ns"] is found["response_p99_ci_ns"] is None
+
+
+def test_a_drift_over_the_study_is_told_once(study):
+    rising = [[1000 + 20 * i + offset for offset in (0, 3, 5)] for i in range(10)]
+    steady = [[1000 + 7 * (i % 2) + offset for offset in (0, 3, 5)] for i in range(10)]
+    said = "p50 rose by 16% over the study: differences hold, figures alone may not; measure again"
+    both = {("lo", 4, "icmp"): rising, ("veth", 4, "icmp"): rising}
+    assert study(both, name="both").summary().warnings == [said]
+    falling = {("lo", 4, "icmp"): rising[::-1]}
+    assert "p50 fell by 16%" in study(falling, name="falling").summary().warnings[0]
+    assert study({("lo", 4, "icmp"): steady}, name="steady").summary().warnings == []
+    short = study({("lo", 4, "icmp"): rising[:5]}, name="short").summary().warnings
+    assert not any("p50 rose" in text for text in short)
+
+
+def test_doubts_about_the_machine_are_told_again(study):
+    made = study({("lo", 4, "icmp"): FIVE * 2}, host={"cpus_allowed": [3]})
+    assert [text[:25] for text in made.summary().warnings] == ["CPU 3 is the only one tha"]
