@@ -7,13 +7,14 @@ will take, and which conditions cannot be measured here.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 from lab.checks import check_count, pick
@@ -35,11 +36,13 @@ from lab.cpus import assigned, parse_cpus
 from lab.errors import Interrupted, StreamError, Unavailable, UsageError
 from lab.impairments import Impairment, parse_impairment
 from lab.interrupts import noted
+from lab.noise import Background
 from lab.probes import DEFAULT_WARMUP, choose_cpus, send_stream
 from lab.progress import Progress, Step, default_progress
 from lab.single import cautions, closing, run_info, stream_doubts, study_document, timing
-from lab.streams import Stream
+from lab.streams import Cpus, Stream
 from lab.studies import Study
+from lab.tuning import Tuning
 from lab.units import duration
 from lab.world import Place, Skipped, open_endpoints, visit
 
@@ -79,6 +82,7 @@ class Experiment:
     cpus: tuple[int, ...] = ()
     seed: int = 0
     budget_ns: int | None = None
+    tuning: Tuning = field(default_factory=Tuning)
 
     def __post_init__(self) -> None:
         for what, values, known in (
@@ -198,7 +202,8 @@ def compare(
     links, families, probes: one, several, or "all". world: "new", "host", a process's number, an open ``World``, or
     None (a private world, or else the host's lo). output: the study's folder, None for ``studies/<UTC time>``. seed: of
     the order of runs, None for one drawn now. budget: a duration such as "30s", after which no new round is begun.
-    impair: what worsens every link, such as "delay=5ms,loss=1%". options: the other fields of ``Experiment``.
+    impair: what worsens every link, such as "delay=5ms,loss=1%". options: fifo, mlock, awake and busy_poll of
+    ``lab.tuning``, and the other fields of ``Experiment``.
 
     Raises UsageError, Unavailable (nothing can be measured here), StreamError, StudyError; Interrupted on Ctrl-C,
     whose ``study`` is the folder with the finished runs.
@@ -211,10 +216,11 @@ def compare(
         budget_ns=None if budget is None else duration(budget),
         **timing(timeout, arrivals, rate, interval, think),
         cpus=() if cpus is None else parse_cpus(cpus, options.get("placement", Condition.placement)),
+        tuning=Tuning.taken_from(options),
         impair=parse_impairment(impair) if isinstance(impair, str) else impair,
         **options,
     )
-    with visit(world, experiment.links, experiment.impair) as (place, warnings):
+    with experiment.tuning.held(), visit(world, experiment.links, experiment.impair) as (place, warnings):
         progress = progress or default_progress()
         return _Session(experiment, place, [*warnings, *experiment.notes()], progress, output).run()
 
@@ -246,7 +252,8 @@ class _Session:
         for condition in self.conditions:
             warnings += cautions(condition)
         asked = asdict(replace(experiment, impair=place.impair)) | {"discarded_rounds": 1}
-        self.study = Study.create(output, study_document(asked, experiment.seed, place, warnings))
+        self.background = Background(self._cpus())
+        self.study = Study.create(output, study_document(asked, experiment.seed, place, warnings, self.background))
         self.warnings: list[str] = self.study.document["warnings"]  # what is added here is saved with the study
 
     def run(self) -> Study:
@@ -265,9 +272,18 @@ class _Session:
                     where = f"; {len(kept.runs)} finished runs are kept in {kept.path}"
                     raise StreamError(f"{error}{where}", errno=error.errno or 0, done=error.done) from None
                 raise
-            self.study.finish(**closing(self.study))
+            self.background.look_again()
+            self.study.finish(**closing(self.study, self.background))
         self._tell(None, 1)
         return self.study
+
+    def _cpus(self) -> list[int]:
+        """All that the conditions use, but those that can't be measured here for want of CPUs."""
+        used: set[int] = set()
+        for condition in self.conditions:
+            with contextlib.suppress(Unavailable):
+                used |= set(self._pinned(condition).used)
+        return sorted(used)
 
     def _round(self, round_: int) -> None:
         for condition in self.experiment.order(self.conditions, round_):
@@ -281,12 +297,21 @@ class _Session:
         if round_ == 0:
             self._settle()
 
+    def _pinned(self, condition: Condition) -> Cpus:
+        asked, wired = self.experiment.cpus, condition.link in self.place.wires
+        return assigned(asked, condition, wired=wired) if asked else choose_cpus(condition, wired=wired)
+
     def _stream(self, condition: Condition, round_: int) -> Stream:
-        asked, wired = self.experiment, condition.link in self.place.wires
-        cpus = assigned(asked.cpus, condition, wired=wired) if asked.cpus else choose_cpus(condition, wired=wired)
+        asked = self.experiment
         with open_endpoints(self.place, condition) as ends:
             stream = send_stream(
-                condition, ends, count=asked.count, warmup=asked.warmup, cpus=cpus, seed=asked.seed + round_
+                condition,
+                ends,
+                count=asked.count,
+                warmup=asked.warmup,
+                cpus=self._pinned(condition),
+                seed=asked.seed + round_,
+                tuning=asked.tuning,
             )
         if stream.interrupted:
             raise KeyboardInterrupt

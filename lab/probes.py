@@ -23,6 +23,7 @@ from typing import Protocol
 import numpy as np
 
 from lab import native
+from lab.accounts import Accounts, accounting
 from lab.arrivals import due_times
 from lab.checks import check_count
 from lab.conditions import Condition
@@ -30,6 +31,8 @@ from lab.errors import Unavailable
 from lab.interrupts import noted
 from lab.records import Records
 from lab.streams import Cpus, Stream, WireReport
+from lab.tuning import Tuning
+from lab.units import format_duration
 from lab.wire import Wire, dropped_probes
 
 __all__ = ["Sockets", "choose_cpus", "send_stream"]
@@ -117,19 +120,24 @@ def send_stream(
     seed: int = 0,
     hold_ns: int = 0,
     stall: tuple[int, int] | None = None,
+    tuning: Tuning = Tuning(),  # noqa: B008 - it is frozen
 ) -> Stream:
     """Sends one stream of `count` probes over the given ends and returns what came of it.
 
     warmup: probes sent first and not recorded. seed: of a Poisson schedule. hold_ns: how long the reflector spins
-    between its receive and its send. stall: (a sequence number, ns), where it stops once for so long.
+    between its receive and its send. stall: (a sequence number, ns), where it stops once for so long. tuning: what of
+    it is of a stream's own threads and sockets; the rest is the caller's to hold.
 
-    Raises StreamError if the stream ended before its time, Unavailable for a placement that cannot be had, or a wire
-    that died. Two things end it early and leave the rows that were finished: Ctrl-C, within 50 ms (``interrupted``),
-    and silence, when nothing has come back for ten seconds (``gave_up``), unless loss was asked for.
+    Raises UsageError where `tuning` would let one thread keep another from its CPU, StreamError if the stream ended
+    before its time, Unavailable for a placement or a right that cannot be had, or a wire that died. Two things end it
+    early and leave the rows that were finished: Ctrl-C, within 50 ms (``interrupted``), and silence, when nothing has
+    come back for ten seconds (``gave_up``), unless loss was asked for.
     """
     check_count("count", count)
     check_count("warm-up", warmup, low=0)
     cpus = cpus or choose_cpus(condition, wired=ends.wire is not None)
+    tuning.check(condition.wait, cpus)
+    tuning.prepare(ends.near, ends.far)
     scheduled = condition.arrivals != "closed"
     spec = native.StreamSpec(
         near_fd=_descriptor(ends.near),
@@ -150,6 +158,7 @@ def send_stream(
         timeout_ns=condition.timeout_ns,
         patience=_patience(condition),
         think_ns=condition.think_ns,
+        limit_ns=tuning.limit_ns,
         hold_ns=hold_ns,
         stall_seq=stall[0] if stall else 0,
         stall_ns=stall[1] if stall else 0,
@@ -161,7 +170,7 @@ def send_stream(
     room = _make_room(ends, condition)
     _require_running(ends.wire)
     with _watched(spec) as spec, _tuned(ends.wire, condition.wait, cpus.wire):
-        run = _Run(spec, records, stamps, cpus.near)
+        run = _Run(spec, records, stamps, cpus.near, ends, tuning)
         since = None if ends.wire is None else (ends.wire.logged, ends.wire.counters())
         interrupted = run.until_done()
     _require_running(ends.wire)
@@ -171,6 +180,10 @@ def send_stream(
         else _report(ends.wire, spec.nonce, condition.link in _OPAQUE, *since)
     )
     warnings = [] if run.gave_up is None else [f"gave up: {run.gave_up}"]
+    if run.outcome.limited:
+        warnings.append(
+            f"stopped after {format_duration(tuning.limit_ns)}, as --fifo lets nothing else run: give a smaller --count"
+        )
     if report is not None and report.overwritten:
         warnings.append(f"the wire's log lacks its {report.overwritten:,} oldest frames: dropped_seq may lack some too")
     return Stream(
@@ -196,6 +209,7 @@ def send_stream(
         most_open=run.outcome.most_open,
         seed=seed if condition.arrivals == "poisson" else None,
         receive_buffer=room,
+        accounts=run.accounts,
     )
 
 
@@ -266,10 +280,20 @@ class _Run:
     """One call of the native loop, in a pinned thread."""
 
     outcome: native.Outcome
+    accounts: Accounts
     gave_up: str | None = None
 
-    def __init__(self, spec: native.StreamSpec, records: Records, stamps: Records | None, cpu: int) -> None:
+    def __init__(
+        self,
+        spec: native.StreamSpec,
+        records: Records,
+        stamps: Records | None,
+        cpu: int,
+        ends: Sockets,
+        tuning: Tuning,
+    ) -> None:
         self._spec, self._records, self._stamps, self._cpu = spec, records, stamps, cpu
+        self._ends, self._tuning = ends, tuning
         self._stop, self._over = native.Stop(), threading.Event()
         self._error: BaseException | None = None
         self.started_ns = self.ended_ns = 0
@@ -277,8 +301,10 @@ class _Run:
     def _work(self) -> None:
         try:
             os.sched_setaffinity(0, {self._cpu})  # 0: this thread
-            self.started_ns = time.monotonic_ns()
-            self.outcome = native.run_stream(self._spec, self._records, self._stop, self._stamps)
+            with accounting(self._ends) as self.accounts:
+                self._tuning.enter_thread()
+                self.started_ns = time.monotonic_ns()
+                self.outcome = native.run_stream(self._spec, self._records, self._stop, self._stamps)
             error = self.outcome.error
             if error is not None and error.errno == errno.ETIMEDOUT:
                 self.gave_up = str(error)

@@ -16,15 +16,17 @@ from lab.arrivals import lag, schedule
 from lab.checks import check_count
 from lab.conditions import BASELINES, NIC, WAYS, Condition, parse_target
 from lab.cpus import assigned, parse_cpus
-from lab.doubts import doubts
+from lab.doubts import doubts, machine_doubts
 from lab.errors import Unavailable, UsageError, errno_name
 from lab.host import clock_bracket, host
 from lab.impairments import Impairment, parse_impairment
+from lab.noise import Background
 from lab.probes import DEFAULT_WARMUP, choose_cpus, send_stream
 from lab.stamping import stamping_cost
 from lab.streams import Stream
 from lab.studies import Study
 from lab.tables import counts
+from lab.tuning import Tuning
 from lab.units import duration, format_ns
 from lab.world import Link, Place, PrivateWorld, open_endpoints, visit
 
@@ -32,6 +34,9 @@ __all__ = ["World", "cautions", "closing", "rtt", "run_info", "stream_doubts", "
 
 #: Stages of fewer probes than this, of those received, are doubtful.
 _COMPLETE = 0.999
+
+#: How long a single stream's CPUs are watched, before and after: a study has more time.
+_NOISE_NS = 20_000_000
 
 
 def rtt(
@@ -62,7 +67,8 @@ def rtt(
     schedule, None for one drawn now. cpus: of the near end, the far end and the wire, such as "1,0"; None: they are
     chosen. impair: what worsens the link, such as "delay=5ms,loss=1%". world: "new", "host", the number of a process
     whose network it is to be, an open ``World``, or None (a private world, or else the host's lo). output: a folder to
-    keep the stream in, as a study of one run. options: the other fields of ``Condition``.
+    keep the stream in, as a study of one run. options: fifo, mlock, awake and busy_poll of ``lab.tuning``, and the
+    other fields of ``Condition``.
 
     Raises UsageError, Unavailable, StreamError, StudyError. Ctrl-C ends the stream, which is then ``interrupted``.
     """
@@ -72,22 +78,25 @@ def rtt(
     check_count("seed", seed, low=0, high=2**63)
     times = timing(timeout, arrivals, rate, interval, think)
     impair = parse_impairment(impair) if isinstance(impair, str) else impair
+    tuning = Tuning.taken_from(options)
     condition = _condition(way, family, target, **times, impair=impair, **options)
     given = None if cpus is None else parse_cpus(cpus, condition.placement)
-    with visit(world, [condition.link], impair) as (place, warnings):
+    with tuning.held(), visit(world, [condition.link], impair) as (place, warnings):
         _require_link(place, condition.link)
         condition = replace(condition, impair=place.impair)
         wired = condition.link in place.wires
         pinned = assigned(given, condition, wired=wired) if given else choose_cpus(condition, wired=wired)
         warnings += cautions(condition)
+        background = Background(pinned.used, _NOISE_NS)
+        asked = asdict(condition) | {"tuning": asdict(tuning)}
+        asked |= {"rounds": 1, "discarded_rounds": 0, "count": count, "warmup": warmup}
         study = None
         if output is not None:
-            asked = asdict(condition) | {"rounds": 1, "discarded_rounds": 0, "count": count, "warmup": warmup}
-            study = Study.create(output, study_document(asked, seed, place, warnings))
+            study = Study.create(output, study_document(asked, seed, place, warnings, background))
 
         def send(condition: Condition, count: int) -> Stream:
             with open_endpoints(place, condition) as ends:
-                return send_stream(condition, ends, count=count, warmup=warmup, cpus=pinned, seed=seed)
+                return send_stream(condition, ends, count=count, warmup=warmup, cpus=pinned, seed=seed, tuning=tuning)
 
         try:
             stream = send(condition, count)
@@ -98,16 +107,21 @@ def rtt(
             if study is not None:
                 study.remove()
             raise
+        if not stream.interrupted:
+            background.look_again()
         link = place.links[condition.link]
+        about = {"experiment": asked, "host": host(), **background.to_json()}
+        run = {"link": link.name, "placement": condition.placement, **run_info(stream)}
         stream = replace(
             stream,
-            warnings=(*warnings, *_doubts(stream, link)),
+            warnings=(*warnings, *_doubts(stream, link), *machine_doubts(about, [run])),
             impaired_by=link.impaired,
             pieces=condition.pieces(link.mtu),
+            background=background.to_json(),
         )
         if study is not None:
             study.add_run(condition, stream.records, {"round": 1, **run_info(stream)}, stream.stamps)
-            study.save() if stream.interrupted else study.finish(**closing(study))
+            study.save() if stream.interrupted else study.finish(**closing(study, background))
         return stream
 
 
@@ -205,6 +219,8 @@ def run_info(stream: Stream) -> dict[str, Any]:
         "receive_buffer": stream.receive_buffer,
         "clock_offset_ns": stream.clock_offset_ns,
         "clock_step_ns": stream.clock_step_ns,
+        "usage": stream.usage,
+        **asdict(stream.accounts),
         "wire": stream.wire and dict(zip(("near_to_far", "far_to_near"), stream.wire.counters, strict=True)),
     }
 
@@ -245,7 +261,9 @@ def _require_link(place: Place, name: str) -> None:
     raise UsageError(f"this world has no {name}: make it with World(links=[{name!r}])")
 
 
-def study_document(asked: dict[str, Any], seed: int, place: Place, warnings: list[str]) -> dict[str, Any]:
+def study_document(
+    asked: dict[str, Any], seed: int, place: Place, warnings: list[str], background: Background
+) -> dict[str, Any]:
     """What study.json holds before the first run."""
     links = {name: asdict(link) for name, link in place.links.items()}
     return {
@@ -255,11 +273,12 @@ def study_document(asked: dict[str, Any], seed: int, place: Place, warnings: lis
         "host": host(),
         "world": {"kind": place.kind, "links": links, **place.describe()},
         "clock": {"before": clock_bracket(), "after": None},
+        **background.to_json(),
         "skipped": [],
         "warnings": warnings,
     }
 
 
-def closing(study: Study) -> dict[str, Any]:
+def closing(study: Study, background: Background) -> dict[str, Any]:
     """What study.json learns after the last run."""
-    return {"clock": study.document["clock"] | {"after": clock_bracket()}}
+    return {"clock": study.document["clock"] | {"after": clock_bracket()}, **background.to_json()}

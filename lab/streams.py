@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from lab import delays, native, stats
+from lab.accounts import Accounts
 from lab.conditions import Condition
 from lab.display import stream_text
 from lab.host import clocksource
@@ -33,6 +34,11 @@ class Cpus:
     near: int
     far: int | None
     wire: int | None = None
+
+    @property
+    def used(self) -> tuple[int, ...]:
+        """All of them, each once, ascending."""
+        return tuple(sorted({cpu for cpu in astuple(self) if cpu is not None}))
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,9 @@ class Stream:
     ``stamping_cost_ns`` is what taking them added to the p50 of the round trip: a median, and the ends of its interval.
     With a schedule, ``seed`` is what it was drawn from, ``margin_ns`` how long before a probe was due the sender
     stopped sleeping, ``most_open`` how many probes were under way at once, at most, and ``receive_buffer`` the bytes
-    that the near end's socket had for replies. ``pieces``: what probes larger than the link's MTU left in.
+    that the near end's socket had for replies. ``pieces``: what probes larger than the link's MTU left in. ``accounts``
+    is what the kernel counted meanwhile, ``background`` what the CPUs went through besides, before and after
+    (``lab.noise.Background``; None: nobody looked).
     """
 
     condition: Condition
@@ -99,6 +107,8 @@ class Stream:
     receive_buffer: int | None = None
     stamping_cost_ns: tuple[float, float, float] | None = None
     pieces: str | None = None
+    accounts: Accounts = field(default_factory=Accounts)
+    background: dict[str, Any] | None = None
 
     @property
     def _status(self) -> npt.NDArray[np.uint8]:
@@ -214,6 +224,12 @@ class Stream:
         return self._flagged("reordered")
 
     @property
+    def usage(self) -> dict[str, dict[str, int] | None]:
+        """Context switches and page faults of the threads of the two ends, by end and name."""
+        ends = {"near": self.near_usage, "far": self.far_usage}
+        return {name: None if usage is None else asdict(usage) for name, usage in ends.items()}
+
+    @property
     def inline_fraction(self) -> float | None:
         """The fraction of received probes whose reply was queued already when first asked for.
 
@@ -274,6 +290,9 @@ class Stream:
             },
             "socket": self.socket_kind,
             "cpus": asdict(self.cpus),
+            "usage": self.usage,
+            **asdict(self.accounts),
+            **(self.background or {"noise": None, "power": None}),
             "interrupted": self.interrupted,
             "impaired_by": self.impaired_by,
             "lost_seq": self.lost_seq.tolist() if self.condition.impair else None,
