@@ -9,8 +9,9 @@ not installed is said, and left out: Debian's sockperf and qperf, icmplib and sc
 
 What is in their windows. All have send() and recv() of both ends, and the switches between them. sockperf reads the
 time stamp counter twice; its UDP sockets are unconnected. qperf reads no clock: its mean is the time of its whole loop,
-and so has what little it does between messages. The lab reads the clock five times, and where it sleeps, a timer keeps
-a lost message from hanging it. Its ends are threads of one process, theirs are processes of their own.
+warm-up and all. The lab reads the clock five times, and where it sleeps, a timer keeps a lost message from hanging it;
+its ends are threads of one process, theirs are processes of their own. icmplib stamps around sendto() and recvfrom().
+Of scapy's sr1() the whole call is judged, which is what its user waits for; the row below has scapy's own stamps.
 """
 
 from __future__ import annotations
@@ -86,6 +87,10 @@ class Lab:
         return {"p50": float(np.median(stream.rtt_ns)), "mean": float(np.mean(stream.rtt_ns))}
 
 
+def plain(ratio: float) -> str:
+    return f"{ratio:.3f}" if ratio >= 0.1 else f"{ratio:.2g}"
+
+
 @dataclass
 class Row:
     """One rival under one condition: figures in ns, one of each a round."""
@@ -107,10 +112,10 @@ class Row:
         c, ratios, limit = self.condition, self.ratios, self.rival.limit
         mode = f"{c.wait}, {c.placement}"
         ours, theirs = (f"{statistics.median(values) / 1000:.2f}" for values in (self.ours, self.theirs))
-        spread = f"{min(ratios):.3f}…{max(ratios):.3f}"
+        spread = f"{plain(min(ratios))}…{plain(max(ratios))}"
         judged = "shown" if limit is None else f"≤ {limit:g}"
         cells = [c.probe, str(c.family), mode, self.rival.name, self.rival.figure, ours, theirs]
-        return "| " + " | ".join([*cells, f"{statistics.median(ratios):.3f}", spread, judged]) + " |"
+        return "| " + " | ".join([*cells, plain(statistics.median(ratios)), spread, judged]) + " |"
 
 
 HEADER = """\
@@ -175,11 +180,12 @@ def main() -> int:
     rows = [row for _key, row in sorted(bench.rows.items(), key=lambda item: str(item[1]))]
     for row in rows:
         print(row)
+    print()
     for (name, why), found in bench.missing.items():
         print(f"not measured: {name}, {len(found)} conditions: {why}")
     over = [row for row in rows if row.over]
     print(f"{len(over)} of {len(rows)} ratios over their limits (medians of {arguments.rounds} rounds)")
-    return 1 if over else 0
+    return 1 if over or not rows else 0
 
 
 if __name__ == "__main__":

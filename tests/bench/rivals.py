@@ -1,7 +1,7 @@
 """The programs that `peers.py` measures beside the lab: how each is run, and which of its figures is read.
 
-Each runs in the same private world, pinned to the CPUs that the lab uses there, with the same payload, and figures out
-its own warm-up. All figures are round trips in ns. A program that is not installed, or can't measure what it is asked
+Each runs in the same private world, pinned to the CPUs that the lab uses there, with the same payload. All figures are
+round trips in ns. A program that is not installed, or can't measure what it is asked
 for, is ``Missing``; one that fails at what it can do ends the bench.
 """
 
@@ -146,6 +146,8 @@ class PythonPeer:
     def measure(self, world: World, condition: Condition, cpus: Cpus) -> float:
         if importlib.util.find_spec(self.package) is None:
             raise Missing("not installed")
+        if world.rights != "root":
+            raise Missing("it opens raw sockets, which a program inside a world may do for root alone")
         address, size = ADDRESSES[condition.family or 4], str(condition.size)
         command = [sys.executable, str(PYTHON_PEERS), self.name, address, size, str(self.count)]
         return statistics.median(json.loads(output(world, pinned(cpus.near, *command)).splitlines()[-1]))
