@@ -16,9 +16,9 @@ from lab.impairments import KEYS, Impairment
 from lab.units import format_duration
 
 __all__ = [
-    "ARRIVALS", "BASELINES", "FAMILIES", "HEADER_BYTES", "LINKS", "MAX_PAYLOAD", "MAX_PERIOD_NS", "MIN_PAYLOAD",
-    "NIC", "PLACEMENTS", "PROBES", "SCHEDULABLE", "STAGED", "WAITS", "WAYS", "Condition", "largest_payload",
-    "parse_target", "pick_way",
+    "ARRIVALS", "BASELINES", "ECHOED", "EMPTY", "FAMILIES", "HEADER_BYTES", "KERNEL_REPLIES", "LINKS", "MAX_PAYLOAD",
+    "MAX_PERIOD_NS", "MIN_PAYLOAD", "NIC", "PLACEMENTS", "PORTS", "PROBES", "SCHEDULABLE", "STAGED", "WAITS", "WAYS",
+    "Condition", "largest_payload", "parse_target", "pick_way",
 ]  # fmt: skip
 
 #: Links that can be made in a private world, in the order of tables.
@@ -27,25 +27,33 @@ LINKS = (
     "wireguard", "tun", "tap",
 )  # fmt: skip
 #: Ways that are no interface, to compare links with. Each is a probe kind too, and has no IP version.
-BASELINES = ("unix-stream", "unix-dgram", "unix-seqpacket", "pipe", "shm")
+BASELINES = ("unix-stream", "unix-dgram", "unix-seqpacket", "pipe", "shm", "syscall")
 #: All that can be measured without being told more; "all" on the command line.
 WAYS = (*LINKS, *BASELINES)
 #: What the name of a network card of the machine's own begins with: nic:eth0. Its target must be told.
 NIC = "nic:"
 FAMILIES = (4, 6)
-PROBES = ("icmp", "udp", "tcp")
+#: Probe kinds whose payload comes back: what is compared unless told otherwise.
+ECHOED = ("icmp", "udp", "tcp")
+PROBES = (*ECHOED, "tcp-connect", "tcp-syn")
+#: Kinds that send no payload, so that a size says nothing of them.
+EMPTY = ("tcp-connect", "tcp-syn", "syscall")
+#: Kinds that the kernel answers where they were sent: always inline.
+KERNEL_REPLIES = ("icmp", *EMPTY)
 WAITS = ("block", "epoll", "spin", "yield")
 PLACEMENTS = ("inline", "same-cpu", "cross-cpu")
 ARRIVALS = ("closed", "periodic", "poisson")
+#: What tcp-syn asks.
+PORTS = ("closed", "open")
 #: Probe kinds that can be sent on a schedule, or with think time between them; and those whose stages can be told.
-SCHEDULABLE = ("icmp", "udp", "tcp", "unix-stream", "unix-dgram", "unix-seqpacket", "pipe")
-STAGED = ("icmp", "udp", "tcp")
+SCHEDULABLE = (*ECHOED, "unix-stream", "unix-dgram", "unix-seqpacket", "pipe")
+STAGED = ECHOED
 #: The longest time between two probes: a minute, so that the time of the last still fits in int64.
 MAX_PERIOD_NS = 60_000_000_000
 
 #: Payload bytes: the largest that UDP over IPv4 can carry, and the smallest that holds nonce, number and stamps.
 MAX_PAYLOAD = 65_507
-MIN_PAYLOAD = {"icmp": 16, "udp": 32, "tcp": 32, **dict.fromkeys(BASELINES, 32)}
+MIN_PAYLOAD = {"icmp": 16, "udp": 32, "tcp": 32, **dict.fromkeys(BASELINES, 32), **dict.fromkeys(EMPTY, 0)}
 #: Header bytes in front of a payload, by family (the network's) and by probe (the transport's).
 HEADER_BYTES = {4: 20, 6: 40, "icmp": 8, "udp": 8, "tcp": 32}
 
@@ -64,8 +72,14 @@ class Condition:
     link: str = _option("lo", "the way the probes take")
     target: str | None = _option(None, "the address to ask: of 127.0.0.0/8 or ::1, or what nic:NAME asks")
     family: int | None = _option(4, "4 or 6: IPv4 or IPv6; None for a baseline")
-    probe: str = _option("icmp", "what is sent: icmp (echo, the kernel replies), udp or tcp (a reflector replies)")
-    size: int = _option(56, f"payload bytes of a probe, up to {MAX_PAYLOAD:,}")
+    probe: str = _option(
+        "icmp",
+        "what is sent: icmp (echo, the kernel replies), udp or tcp (a reflector replies), tcp-connect (the handshake, "
+        "ended by a reset), tcp-syn (a raw SYN, timed by the kernel's stamp of the reply)",
+    )
+    size: int = _option(56, f"payload bytes of a probe, up to {MAX_PAYLOAD:,}; {', '.join(EMPTY)} have none")
+    port: str = _option("closed", "what tcp-syn asks: a closed port (RST) or an open one (SYN-ACK)")
+    server_port: int | None = _option(None, "the port that HOST:PORT names; None: tcp-connect's own listener")
     wait: str = _option(
         "block", "how both ends wait for a message: block or epoll (sleep), spin or yield (poll; yield lets others run)"
     )
@@ -90,6 +104,7 @@ class Condition:
         pick("placement", self.placement, PLACEMENTS)
         pick("arrivals", self.arrivals, ARRIVALS)
         self._check_probe()
+        self._check_kind()
         self._check_arrivals()
         smallest = MIN_PAYLOAD[self.probe]
         if not smallest <= self.size <= MAX_PAYLOAD:
@@ -146,21 +161,34 @@ class Condition:
                 raise UsageError(f"{self.link} is no network: it has no IP version, and no other probe")
             if self.probe == "shm" and (self.wait, self.placement) != ("spin", "cross-cpu"):
                 raise UsageError("shm is one cache line between two CPUs: it needs --wait spin --placement cross-cpu")
+            if self.probe == "syscall" and self.wait != "block":
+                raise UsageError("syscall waits for nothing but the call: it needs --wait block")
             return
         pick("family", self.family, FAMILIES)
         pick("probe", self.probe, PROBES)
-        if self.probe == "icmp" and self.placement != "inline":
+
+    def _check_kind(self) -> None:
+        """What is for some kinds only."""
+        pick("port", self.port, PORTS)
+        if self.port != "closed" and self.probe != "tcp-syn":
+            raise UsageError(f"--port {self.port} is what tcp-syn asks: give --probe tcp-syn, or leave it out")
+        if self.server_port is not None and (self.probe != "tcp-connect" or self.target is None):
+            raise UsageError("a server's port is what tcp-connect asks: give HOST:PORT, or leave it out")
+        if self.probe in KERNEL_REPLIES and self.placement != "inline":
             raise UsageError(
-                f"placement {self.placement} with icmp: the kernel replies where it sent; use inline, or --probe udp"
+                f"placement {self.placement} with {self.probe}: the kernel replies where it sent; use inline, or "
+                "--probe udp"
             )
 
     def _check_target(self) -> None:
         if self.link.startswith(NIC):
             if self.target is None:
                 raise UsageError(f"{self.link} needs a machine to ask: give its address with --target")
-            if self.probe != "icmp":
+            if self.probe != "icmp" and self.server_port is None:
                 raise UsageError(f"{self.probe} over {self.link}: nothing of ours replies there; use --probe icmp")
             check_unicast(self.target, self.family)
+        elif self.server_port is not None and self.target is not None and self.link == "lo":
+            check_unicast(self.target, self.family)  # any address of the machine's own is reached over lo
         elif self.target is not None and (self.link != "lo" or parse_target(self.target) != self.family):
             raise UsageError(
                 f"{self.target} is no IPv{self.family} address of {self.link}: leave the family out, or name a link"
@@ -185,12 +213,17 @@ class Condition:
     def __str__(self) -> str:
         if self.family is None:
             return self.link
-        way = f"{self.link} {self.target}" if self.link.startswith(NIC) else self.target or self.link
+        asked = self.target or self.link
+        if self.server_port is not None:
+            asked = f"[{asked}]:{self.server_port}" if self.family == 6 else f"{asked}:{self.server_port}"
+        way = f"{self.link} {asked}" if self.link.startswith(NIC) else asked
         return f"{way} IPv{self.family} {self.probe}"
 
 
 def largest_payload(family: int, probe: str, mtu: int) -> int:
-    """Bytes of the largest probe that fits in one packet."""
+    """Bytes of the largest probe that fits in one packet; of kinds without a payload, any."""
+    if probe in EMPTY:
+        return MAX_PAYLOAD
     return mtu - HEADER_BYTES[family] - HEADER_BYTES[probe]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lab.conditions import EMPTY
 from lab.units import format_duration, format_ns
 
 if TYPE_CHECKING:
@@ -94,14 +95,15 @@ def stream_text(stream: Stream) -> str:
     document = stream.to_json()
     rtt = document["rtt_ns"]
     reply = document["reply"]
+    size = "" if c.probe in EMPTY else f", {c.size} bytes"
     lines = [
-        f"{c} → {reply['source'] or 'no reply'}, {c.size} bytes, {c.wait}, {c.placement}"
+        f"{c} → {reply['source'] or 'no reply'}{size}, {c.wait}, {c.placement}"
         + (f", ttl {reply['ttl']}" if reply["ttl"] else ""),
         *_paced(stream, document["schedule"]),
         f"{stream.sent:,} sent, {stream.received:,} received, {stream.lost:,} lost"
         + "".join(f", {n:,} {name}" for name in ("late", "duplicate", "reordered") if (n := getattr(stream, name))),
     ]
-    if stream.inline_fraction is not None and stream.condition.probe == "icmp":
+    if stream.inline_fraction is not None and c.probe in ("icmp", "tcp-syn"):
         lines[-1] += f", {stream.inline_fraction:.1%} answered inline"
     if c.impair:
         lines.append(f"impaired each way by {stream.impaired_by}: {c.impair}")
@@ -114,6 +116,9 @@ def stream_text(stream: Stream) -> str:
         lines += _table("", delays, tuple(_SHOWN))
     else:
         lines += _told(rtt)
+    if document["user_rtt_ns"] and document["user_rtt_ns"]["p50"] is not None:
+        p50 = format_ns(document["user_rtt_ns"]["p50"])
+        lines.append(f"by the kernel's stamp of the reply; user space had it at p50 {p50}")
     lines += histogram(stream.rtt_ns)
     if document["one_way_ns"]:
         ways = {way.replace("_to_", "→"): delay for way, delay in document["one_way_ns"].items()}

@@ -21,9 +21,12 @@ from lab.checks import check_count, pick
 from lab.conditions import (
     ARRIVALS,
     BASELINES,
+    ECHOED,
     FAMILIES,
+    KERNEL_REPLIES,
     NIC,
     PLACEMENTS,
+    PORTS,
     PROBES,
     SCHEDULABLE,
     STAGED,
@@ -31,7 +34,7 @@ from lab.conditions import (
     WAYS,
     Condition,
     pick_way,
-)  # fmt: skip
+)
 from lab.cpus import assigned, parse_cpus
 from lab.errors import Interrupted, StreamError, Unavailable, UsageError
 from lab.impairments import Impairment, parse_impairment
@@ -65,7 +68,7 @@ class Experiment:
 
     links: tuple[str, ...] = WAYS
     families: tuple[int, ...] = FAMILIES
-    probes: tuple[str, ...] = PROBES
+    probes: tuple[str, ...] = ECHOED
     target: str | None = None
     impair: Impairment | None = None
     rounds: int = 10
@@ -74,6 +77,7 @@ class Experiment:
     size: int = Condition.size
     wait: str = Condition.wait
     placement: str = Condition.placement
+    port: str = Condition.port
     timeout_ns: int = Condition.timeout_ns
     arrivals: str = Condition.arrivals
     period_ns: int | None = Condition.period_ns
@@ -98,6 +102,7 @@ class Experiment:
             pick_way(link)
         pick("wait mode", self.wait, WAITS)
         pick("placement", self.placement, PLACEMENTS)
+        pick("port", self.port, PORTS)
         pick("arrivals", self.arrivals, ARRIVALS)
         check_count("number of rounds", self.rounds, high=MAX_ROUNDS)
         check_count("count", self.count)
@@ -127,11 +132,13 @@ class Experiment:
         return probe != "icmp" or family != (6 if ":" in self.target else 4)
 
     def _cell(self, link: str, family: int | None, probe: str) -> Condition:
-        """ICMP is answered by the kernel on the sending CPU, always inline; shm is a cache line between two CPUs.
+        """What the kernel answers is inline; shm is a cache line between two CPUs, and syscall waits for nothing.
 
         What knows no schedule is sent back to back, and what passes no device has no stages.
         """
-        wait, placement = ("spin", "cross-cpu") if probe == "shm" else (self.wait, self.placement)
+        wait, placement = {"shm": ("spin", "cross-cpu"), "syscall": ("block", "inline")}.get(
+            probe, (self.wait, "inline" if probe in KERNEL_REPLIES else self.placement)
+        )
         paced: dict[str, Any] = {"arrivals": self.arrivals, "period_ns": self.period_ns, "think_ns": self.think_ns}
         return Condition(
             link=link,
@@ -140,7 +147,8 @@ class Experiment:
             probe=probe,
             size=self.size,
             wait=wait,
-            placement="inline" if probe == "icmp" else placement,
+            placement=placement,
+            port=self.port if probe == "tcp-syn" else Condition.port,
             timeout_ns=self.timeout_ns,
             **(paced if probe in SCHEDULABLE else {}),
             stages=self.stages and probe in STAGED,
@@ -169,8 +177,11 @@ class Experiment:
     def notes(self) -> list[str]:
         """What a reader of the table should know of how it was asked for."""
         found = []
-        if "icmp" in self.probes and self.placement != "inline":
-            found.append(f"icmp is answered by the kernel on the sending CPU: inline, not {self.placement}")
+        inline = [probe for probe in dict.fromkeys(self.probes) if probe in KERNEL_REPLIES]
+        if inline and self.placement != "inline":
+            found.append(
+                f"answered by the kernel on the sending CPU, inline, not {self.placement}: {', '.join(inline)}"
+            )
         probes = list(dict.fromkeys(condition.probe for condition in self.conditions()))
         steady = [probe for probe in probes if probe not in SCHEDULABLE]
         if steady and (self.arrivals != "closed" or self.think_ns):
@@ -182,7 +193,7 @@ def compare(
     *,
     links: Sequence[str] | str = WAYS,
     families: Sequence[int] | int | str = FAMILIES,
-    probes: Sequence[str] | str = PROBES,
+    probes: Sequence[str] | str = ECHOED,
     world: str | int | Place | None = None,
     output: str | os.PathLike[str] | None = None,
     seed: int | None = None,

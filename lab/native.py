@@ -84,6 +84,8 @@ class StreamSpec:
     far_cpu: int = -1
     size: int
     icmp_id: int = 0
+    near_port: int = 0
+    far_port: int = 0
     target: bytes
     nonce: int
     count: int
@@ -197,6 +199,9 @@ def _why(code: int, far_error: int, spec: StreamSpec) -> str:
         return f"CPU {spec.far_cpu} did not answer in time: something else keeps it busy; measure again"
     if code == errno.EPIPE and far_error:
         return f"the reflector died: {errno_name(far_error)}; its socket was closed, or a rule refused its reply"
+    if code == errno.ECONNREFUSED and spec.kind == "tcp-connect" and spec.far_fd < 0:
+        address = socket.inet_ntop(spec.family, spec.target)
+        return f"nobody listens on port {spec.far_port} of {address}: {errno_name(code)}; start the server first"
     if code in (errno.EPIPE, errno.ECONNRESET, errno.ECONNREFUSED):
         return f"the reflector is gone: {errno_name(code)}; its socket was closed while the stream ran; measure again"
     if code == errno.ETIMEDOUT and spec.kind != "tcp":
@@ -211,6 +216,10 @@ def _why(code: int, far_error: int, spec: StreamSpec) -> str:
         return "the kernel took no probe for two seconds: a queue is full; give a lower --rate"
     if code in (errno.EPERM, errno.EACCES):
         return f"the kernel refused to send: {errno_name(code)}; look for a rule that drops probes (nft list ruleset)"
+    if code == errno.ENODATA:
+        return "a reply came without the kernel's stamp: something switched its receive stamps off; measure again"
+    if code == errno.EADDRNOTAVAIL:
+        return f"no port is left to connect from: {errno_name(code)}; widen net.ipv4.ip_local_port_range"
     return f"the stream ended: {errno_name(code)}"
 
 

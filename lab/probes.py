@@ -26,7 +26,7 @@ from lab import native
 from lab.accounts import Accounts, accounting
 from lab.arrivals import due_times
 from lab.checks import check_count
-from lab.conditions import Condition
+from lab.conditions import EMPTY, Condition
 from lab.errors import Unavailable
 from lab.interrupts import noted
 from lab.records import Records
@@ -45,7 +45,7 @@ _MIN_PATIENCE = 5
 #: Bytes of a receive buffer that are asked for at most.
 _MOST_ROOM = 1 << 28
 _SO_RCVBUFFORCE = 33  # asm-generic/socket.h
-#: Links whose probes the wire sees wrapped in a way that it doesn't look into.
+#: Links whose probes the wire sees wrapped in a way that it doesn't look into. Empty probes it can't tell apart.
 _OPAQUE = ("gre", "ipip", "sit", "wireguard")
 
 
@@ -72,6 +72,10 @@ class Sockets(Protocol):
     def icmp_id(self) -> int: ...
     @property
     def wire(self) -> Wire | None: ...
+    @property
+    def near_port(self) -> int: ...
+    @property
+    def far_port(self) -> int: ...
 
 
 def choose_cpus(condition: Condition, *, wired: bool = False) -> Cpus:
@@ -151,6 +155,8 @@ def send_stream(
         far_cpu=-1 if cpus.far is None else cpus.far,
         size=condition.size,
         icmp_id=ends.icmp_id,
+        near_port=ends.near_port,
+        far_port=ends.far_port,
         target=b"" if ends.target is None else ipaddress.ip_address(ends.target).packed,
         nonce=secrets.randbits(64),
         count=count,
@@ -177,7 +183,7 @@ def send_stream(
     report = (
         None
         if ends.wire is None or since is None
-        else _report(ends.wire, spec.nonce, condition.link in _OPAQUE, *since)
+        else _report(ends.wire, spec.nonce, condition.link in _OPAQUE or condition.probe in EMPTY, *since)
     )
     warnings = [] if run.gave_up is None else [f"gave up: {run.gave_up}"]
     if run.outcome.limited:
@@ -190,7 +196,7 @@ def send_stream(
         condition=condition,
         records=records[: run.outcome.done],
         foreign=run.outcome.foreign + run.outcome.far_foreign,
-        reply_source=run.outcome.reply_source or (ends.target if ends.kind == "tcp" else None),
+        reply_source=run.outcome.reply_source or (ends.target if ends.kind in ("tcp", "tcp-connect") else None),
         reply_ttl=run.outcome.reply_ttl,
         socket_kind=ends.kind,
         cpus=cpus,
@@ -252,7 +258,7 @@ def _tuned(wire: Wire | None, wait: str, cpu: int | None) -> Iterator[None]:
         yield
         return
     wire.pin(cpu)
-    wire.wait = wait
+    wire.wait = "spin" if wait == "spin" else "block"
     try:
         yield
     finally:

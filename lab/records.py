@@ -37,7 +37,7 @@ RECORD = np.dtype(
         ("flags", np.uint16),
         ("status", np.uint8),
         ("reply_ttl", np.uint8),
-        ("reserved", np.int64),
+        ("user_rx_ns", np.int64),
     ]
 )
 #: The kernel's stamps of one probe, CLOCK_REALTIME, in the order in which they are taken; 0: there is none.

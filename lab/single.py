@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import secrets
 from collections.abc import Sequence
@@ -22,13 +23,14 @@ from lab.host import clock_bracket, host
 from lab.impairments import Impairment, parse_impairment
 from lab.noise import Background
 from lab.probes import DEFAULT_WARMUP, choose_cpus, send_stream
+from lab.servers import Server, find_server
 from lab.stamping import stamping_cost
 from lab.streams import Stream
 from lab.studies import Study
 from lab.tables import counts
 from lab.tuning import Tuning
 from lab.units import duration, format_ns
-from lab.world import Link, Place, PrivateWorld, open_endpoints, visit
+from lab.world import Link, Place, PrivateWorld, open_endpoints, route_device, visit
 
 __all__ = ["World", "cautions", "closing", "rtt", "run_info", "stream_doubts", "study_document", "timing"]
 
@@ -60,8 +62,9 @@ def rtt(
 ) -> Stream:
     """Sends one stream of probes and returns it.
 
-    way: a link, a baseline, or an address of 127.0.0.0/8 or ::1 to ask over lo. target: the address that nic:NAME asks.
-    family: 4 or 6; None: the address's, else 4. timeout: a duration such as "20ms". arrivals: "closed", or a schedule,
+    way: a link, a baseline, an address of 127.0.0.0/8 or ::1 to ask over lo, or HOST:PORT, a server that is there
+    already, to connect to (world: None means the host then). target: the address that nic:NAME asks. family: 4 or 6;
+    None: the address's, else 4. timeout: a duration such as "20ms". arrivals: "closed", or a schedule,
     "periodic" or "poisson", which needs a rate (probes a second, or "10kpps") or an interval ("100us"); either alone
     means periodic. think: in a closed loop, the time between the end of a probe and the next. seed: of a Poisson
     schedule, None for one drawn now. cpus: of the near end, the far end and the wire, such as "1,0"; None: they are
@@ -79,7 +82,13 @@ def rtt(
     times = timing(timeout, arrivals, rate, interval, think)
     impair = parse_impairment(impair) if isinstance(impair, str) else impair
     tuning = Tuning.taken_from(options)
-    condition = _condition(way, family, target, **times, impair=impair, **options)
+    options |= {**times, "impair": impair}
+    server = find_server(way, family)
+    if server is None:
+        condition = _condition(way, family, target, **options)
+    else:
+        world = "host" if world is None else world
+        condition = _of_server(way, server, target, elsewhere=world != "host", **options)
     given = None if cpus is None else parse_cpus(cpus, condition.placement)
     with tuning.held(), visit(world, [condition.link], impair) as (place, warnings):
         _require_link(place, condition.link)
@@ -246,6 +255,22 @@ def _condition(way: str, family: int | None, target: str | None, **options: Any)
     if family not in (None, its_family):
         raise UsageError(f"{way} is an IPv{its_family} address: leave -{family} out")
     return Condition(link="lo", target=way, family=its_family, **options)
+
+
+def _of_server(way: str, server: Server, target: str | None, *, elsewhere: bool, **options: Any) -> Condition:
+    """A condition for a server that is there already, over the link that leads to it from this machine.
+
+    elsewhere: in another network than the machine's own, which has lo alone.
+    """
+    if target is not None or options["impair"] is not None:
+        raise UsageError(
+            f"{way} says all there is to ask, and its way is left as it is: leave --target and --impair out"
+        )
+    if options.setdefault("probe", "tcp-connect") != "tcp-connect":
+        raise UsageError(f"{way} is a server to connect to: leave --probe out, or give it as tcp-connect")
+    device = "lo" if elsewhere or ipaddress.ip_address(server.address).is_loopback else route_device(server.address)
+    link = "lo" if device == "lo" else f"{NIC}{device}"
+    return Condition(link=link, target=server.address, family=server.family, server_port=server.port, **options)
 
 
 def _require_link(place: Place, name: str) -> None:

@@ -129,6 +129,14 @@ class Stream:
         return delays.rtt_ns(self._answered)
 
     @property
+    def user_rtt_ns(self) -> npt.NDArray[np.int64] | None:
+        """Of tcp-syn: user_rx − tx of the received probes, in ns, where ``rtt_ns`` ends with the kernel's stamp."""
+        if self.condition.probe != "tcp-syn":
+            return None
+        took: npt.NDArray[np.int64] = (self.records["user_rx_ns"] - self.records["tx_ns"])[self._status == RECEIVED]
+        return took
+
+    @property
     def response_ns(self) -> npt.NDArray[np.int64]:
         """The same since they were due, rx − due: what a stall made later probes wait is in it."""
         return delays.response_ns(self._answered)
@@ -234,9 +242,11 @@ class Stream:
         """The fraction of received probes whose reply was queued already when first asked for.
 
         What it finds for icmp holds by construction for udp and tcp inline, whose reflector is this same thread.
-        None where the first look is one that sleeps (a reflector in its own thread, waiting by blocking).
+        None where the first look is one that sleeps (waiting by blocking: for a reflector in its own thread, or in
+        connect).
         """
-        if self.condition.placement != "inline" and self.condition.wait == "block":
+        sleeps = self.condition.placement != "inline" or self.condition.probe == "tcp-connect"
+        if sleeps and self.condition.wait == "block":
             return None
         inline = self.records["flags"][self._status == RECEIVED] & FLAGS["inline"]
         return float(np.count_nonzero(inline) / self.received) if self.received else None
@@ -272,6 +282,7 @@ class Stream:
             "reply": self.reply,
             "pieces": self.pieces,
             "rtt_ns": stats.summary(self.rtt_ns),
+            "user_rtt_ns": None if self.user_rtt_ns is None else stats.summary(self.user_rtt_ns),
             "response_ns": stats.summary(self.response_ns) if scheduled else None,
             "lateness_ns": stats.summary(self.lateness_ns) if scheduled else None,
             "one_way_ns": _summaries(self.one_way_ns),

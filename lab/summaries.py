@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lab import stats
-from lab.conditions import BASELINES, NIC, PROBES, WAYS, Condition
+from lab.conditions import BASELINES, EMPTY, NIC, PROBES, WAYS, Condition
 from lab.doubts import doubts, machine_doubts
 from lab.impairments import Impairment
 from lab.units import format_duration, format_pace, micros
@@ -85,7 +85,8 @@ class Summary:
         found: dict[str, list[Row]] = {}
         for row in self.rows:
             probe = "no network" if row["probe"] in BASELINES else row["probe"]
-            title = f"{probe}: {row['wait']}, {row['placement']}, {row['size']} bytes{pace(row)}"
+            size = "" if probe in EMPTY else f", {row['size']} bytes"
+            title = f"{probe}: {row['wait']}, {row['placement']}{size}{pace(row)}"
             found.setdefault(title, []).append(row)
         return found
 

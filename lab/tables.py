@@ -13,7 +13,8 @@ rx_ns        read right after the call that returned the reply
 rtt_ns       rx_ns − tx_ns (RFC 2681); null if the probe was lost, also when a reply came late
 far_rx_ns    the reflector's, right after its receive; null where the kernel replies
 far_tx_ns    the reflector's, right before its send
-reply_ttl    TTL or hop limit of the reply, where it is shown with every one: icmp over IPv4 on a raw socket.
+user_rx_ns   tcp-syn, whose rx_ns is the kernel's stamp: read right after the call that returned the reply; else null
+reply_ttl    TTL or hop limit of the reply, where it is shown with every one: icmp over IPv4 on a raw socket, tcp-syn.
              Elsewhere null: it would cost a call of its own, so only the first reply's is read (study.json)
 status       received, duplicate and reordered (received too), lost, late (lost too), unsent
 flags        bits: 1 inline, 2 duplicate, 4 reordered, 8 from another source, 16 of another size
@@ -67,6 +68,7 @@ def schema() -> dict[str, Any]:
         "rtt_ns": stamp,
         "far_rx_ns": stamp,
         "far_tx_ns": stamp,
+        "user_rx_ns": stamp,
         "reply_ttl": pl.UInt8(),
         "status": pl.Enum(STATUSES),
         "flags": pl.UInt16(),
@@ -84,7 +86,7 @@ def _table(run: int, condition: Condition, records: Records, stamps: Records | N
     for name in Condition.factors():
         columns[name] = pl.Series([getattr(condition, name)], dtype=types[name]).new_from_index(0, n)
     columns["seq"] = pl.Series(np.arange(first, first + n))
-    for name in ("due_ns", "tx_ns", "tx_done_ns", "rx_ns", "far_rx_ns", "far_tx_ns", "reply_ttl"):
+    for name in ("due_ns", "tx_ns", "tx_done_ns", "rx_ns", "far_rx_ns", "far_tx_ns", "user_rx_ns", "reply_ttl"):
         columns[name] = _nullable(records[name])
     lost = pl.Series(records["status"] != RECEIVED)
     columns["rtt_ns"] = pl.Series(records["rx_ns"] - records["tx_ns"]).set(lost, None)

@@ -25,9 +25,12 @@ enum lab_kind {
     LAB_TCP = 3,  /* connected sockets that don't; unix-stream too */
     LAB_PIPE = 4, /* a pipe each way, non-blocking where it is to spin; it has no timeout */
     LAB_SHM = 5,  /* memory that two CPUs share: no descriptor, a far_cpu, LAB_SPIN */
+    /* The next three have no payload (size says nothing of them), no schedule, and no reflector. */
     LAB_SYSCALL = 6,     /* no message, but a system call that does nothing: no descriptor */
-    LAB_TCP_CONNECT = 7, /* a TCP socket that is connected, and disconnected again; far_fd listens, if it is ours */
-    LAB_TCP_SYN = 8      /* a raw socket; the kernel replies to each SYN with SYN-ACK or RST */
+    LAB_TCP_CONNECT = 7, /* a TCP socket, non-blocking unless it is to block, that is connected and disconnected again;
+                            far_fd listens, non-blocking, if the server is ours */
+    LAB_TCP_SYN = 8      /* a raw socket, bound, connected to the target, that gets the kernel's rx stamps; the kernel
+                            replies to each SYN with SYN-ACK or RST */
 };
 /* How an end waits for a message. */
 enum lab_wait {
@@ -62,14 +65,14 @@ struct lab_record {
     int64_t due_ns;      /* when it should have been sent; equal to tx_ns in a closed loop without think time */
     int64_t tx_ns;       /* read right before send() */
     int64_t tx_done_ns;  /* read right after send() returned */
-    int64_t rx_ns;       /* read right after the call that returned the reply */
+    int64_t rx_ns;       /* read right after the call that returned the reply; LAB_TCP_SYN: the kernel's rx stamp */
     int64_t far_rx_ns;   /* the reflector's, right after its receive; 0 where the kernel replies */
     int64_t far_tx_ns;   /* the reflector's, right before its send */
     int32_t reply_bytes; /* payload bytes of the reply */
     uint16_t flags;      /* LAB_FLAG_* */
     uint8_t status;      /* enum lab_status */
-    uint8_t reply_ttl;   /* TTL or hop limit of the reply; 0: not read, as raw IPv4 alone shows it with every reply */
-    int64_t reserved;    /* pads a record to one cache line */
+    uint8_t reply_ttl;   /* TTL or hop limit of the reply; 0: not read: raw IPv4 and LAB_TCP_SYN alone show it always */
+    int64_t user_rx_ns;  /* LAB_TCP_SYN: read right after the call that returned the reply; elsewhere 0 */
 };
 
 /* The kernel's stamps of one probe, CLOCK_REALTIME, in the order in which they are taken; 0: there is none. */
@@ -108,6 +111,8 @@ struct lab_stream {
     int32_t size;             /* payload bytes of a probe */
     uint32_t icmp_id;         /* identifier of echo requests (a ping socket chooses its own) */
     unsigned char target[16]; /* the address asked, network order; 4 bytes of it for IPv4 */
+    uint16_t near_port;       /* LAB_TCP_SYN: where its segments come from */
+    uint16_t far_port;        /* LAB_TCP_CONNECT and LAB_TCP_SYN: where they go */
     uint64_t nonce;           /* tells this stream's messages from any other's */
     int64_t count;            /* probes to record */
     int64_t warmup;           /* probes to send first and not record */
@@ -129,7 +134,7 @@ struct lab_stream {
     int32_t limited;          /* whether limit_ns ended it */
     int64_t most_open;        /* probes under way at once, at most */
     int64_t margin_ns;        /* how long before a probe was due the sender stopped sleeping */
-    int64_t offset_ns;        /* with stamps: CLOCK_REALTIME less CLOCK_MONOTONIC */
+    int64_t offset_ns;        /* with stamps, and LAB_TCP_SYN: CLOCK_REALTIME less CLOCK_MONOTONIC */
     int64_t step_ns;          /* by how much that changed meanwhile: somebody set the clock */
     int64_t stamps_foreign;   /* the kernel's stamps of which it can't be known whose they are */
     struct lab_usage near_usage, far_usage; /* far: of the reflector's own thread */

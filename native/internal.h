@@ -242,6 +242,33 @@ int schedule_run(struct near *near);
 /* Runs a LAB_SHM stream: as lab_stream_run. */
 int64_t shm_run(struct lab_stream *stream, struct lab_record *records, unsigned char *scratch, const int32_t *stop);
 
+/* ---- sequence.c: kinds whose probes carry no message ---- */
+
+/* Runs a LAB_SYSCALL, LAB_TCP_CONNECT or LAB_TCP_SYN stream: as lab_stream_run. */
+int64_t sequence_run(struct lab_stream *stream, struct lab_record *records, const int32_t *stop);
+
+/* One probe, into a zeroed row. `number` is its row, or negative in the warm-up. 0, or -errno to end the stream. */
+typedef int probe_function(void *state, struct lab_record *row, int64_t number);
+/* Sends the stream's probes one after another, as lab_stream_run says. */
+int64_t each_probe(struct lab_stream *stream, struct lab_record *records, const int32_t *stop, probe_function *probe,
+                   void *state);
+/* What an end does between two looks: nothing (it blocks in the look, or spins), sched_yield, or epoll_wait for at
+ * most a slice. 0 or -errno. */
+int between_looks(const struct lab_stream *stream);
+
+int64_t syscall_run(struct lab_stream *stream, struct lab_record *records, const int32_t *stop);
+int64_t connect_run(struct lab_stream *stream, struct lab_record *records, const int32_t *stop);
+int64_t syn_run(struct lab_stream *stream, struct lab_record *records, const int32_t *stop);
+
+/* ---- stream.c ---- */
+
+/* The stream's target and far_port, as the kernel wants them. Returns the length. */
+socklen_t target_address(const struct lab_stream *stream, struct sockaddr_storage *to);
+/* The timeout in even parts of at most LAB_SLICE_NS, so that a lost probe costs its timeout, and a timer tick a part. */
+int64_t slice_of(const struct lab_stream *stream);
+/* Moves the rows' stamps from CLOCK_REALTIME, which the kernel stamps with, to CLOCK_MONOTONIC, by offset_ns. */
+void to_monotonic(const struct lab_stream *stream, struct lab_record *records);
+
 /* ---- thread.c: threads of our own ---- */
 
 /* Pins the calling thread. 0 or -errno. */

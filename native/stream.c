@@ -28,17 +28,24 @@ static bool valid(const struct lab_stream *s, bool stamps) {
            (!(s->hold_ns || s->stall_ns) || s->far_fd >= 0);
 }
 
-static socklen_t target_address(const struct lab_stream *s, struct sockaddr_storage *to) {
+socklen_t target_address(const struct lab_stream *s, struct sockaddr_storage *to) {
     if (s->family == AF_INET) {
         struct sockaddr_in *in = (struct sockaddr_in *)to;
         in->sin_family = AF_INET;
+        in->sin_port = htons(s->far_port);
         memcpy(&in->sin_addr, s->target, 4);
         return sizeof *in;
     }
     struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)to;
     in6->sin6_family = AF_INET6;
+    in6->sin6_port = htons(s->far_port);
     memcpy(&in6->sin6_addr, s->target, 16);
     return sizeof *in6;
+}
+
+int64_t slice_of(const struct lab_stream *s) {
+    int64_t parts = (s->timeout_ns + LAB_SLICE_NS - 1) / LAB_SLICE_NS;
+    return s->timeout_ns / parts;
 }
 
 static int near_init(struct near *n, struct lab_stream *s, struct lab_record *records, struct lab_stamps *stamps,
@@ -54,9 +61,7 @@ static int near_init(struct near *n, struct lab_stream *s, struct lab_record *re
     n->ask_first = s->far_fd < 0 || n->inline_far;
     n->samples = s->kind <= LAB_UDP && s->family != AF_UNIX && !n->request.ip_header;
     n->out_fd = s->kind == LAB_PIPE ? s->near_out_fd : s->near_fd;
-    /* The timeout in even parts, so that a lost probe costs no more than its timeout (and a timer tick a part). */
-    int64_t parts = (s->timeout_ns + LAB_SLICE_NS - 1) / LAB_SLICE_NS;
-    int64_t slice = s->timeout_ns / parts;
+    int64_t slice = slice_of(s);
     n->slice_ms = slice < 1000000 ? 1 : (int)(slice / 1000000);
     if (s->kind == LAB_PIPE) return 0; /* no addresses, and no timeouts */
     n->to_length = target_address(s, &n->to);
@@ -105,12 +110,11 @@ static int run_with_reflector(struct near *n) {
     return error;
 }
 
-/* From CLOCK_REALTIME, which the kernel stamps with, to CLOCK_MONOTONIC. */
-static void to_monotonic(struct lab_stream *s, struct lab_record *records) {
+void to_monotonic(const struct lab_stream *s, struct lab_record *records) {
     for (int64_t i = 0; i < s->count; i++) {
         struct lab_record *row = &records[i];
-        int64_t *stamps[] = {&row->due_ns,  &row->tx_ns,     &row->tx_done_ns,
-                             &row->rx_ns,   &row->far_rx_ns, &row->far_tx_ns};
+        int64_t *stamps[] = {&row->due_ns,    &row->tx_ns,     &row->tx_done_ns, &row->rx_ns,
+                             &row->far_rx_ns, &row->far_tx_ns, &row->user_rx_ns};
         for (size_t k = 0; row->tx_ns && k < sizeof stamps / sizeof *stamps; k++)
             if (*stamps[k]) *stamps[k] -= s->offset_ns;
     }
@@ -121,6 +125,7 @@ int64_t lab_stream_run(struct lab_stream *stream, struct lab_record *records, st
     struct near n;
     size_t output = offsetof(struct lab_stream, done);
     memset((char *)stream + output, 0, sizeof *stream - output);
+    if (stream->kind >= LAB_SYSCALL) return stamps ? -EINVAL : sequence_run(stream, records, stop);
     if (!valid(stream, stamps)) return -EINVAL;
     if (stream->kind == LAB_SHM) return shm_run(stream, records, scratch, stop);
     int error = near_init(&n, stream, records, stamps, scratch, stop);

@@ -17,6 +17,7 @@ from lab.cli.options import (
     Interval,
     Json,
     Placement,
+    Port,
     Rate,
     Seed,
     Size,
@@ -30,7 +31,7 @@ from lab.cli.options import (
     of_condition,
     several,
 )
-from lab.conditions import FAMILIES, PROBES, WAYS, Condition
+from lab.conditions import ECHOED, FAMILIES, PROBES, WAYS, Condition
 from lab.errors import UsageError
 
 
@@ -39,7 +40,8 @@ def rtt(
     way: Annotated[
         str,
         typer.Argument(
-            metavar="TARGET", help=f"a link ({', '.join(WAYS)}, nic:NAME), or an address such as 127.50.50.50"
+            metavar="TARGET",
+            help=f"a link ({', '.join(WAYS)}, nic:NAME), an address such as 127.50.50.50, or HOST:PORT of a server",
         ),
     ],
     probe: Annotated[str | None, of_condition("probe", "--probe", metavar="KIND")] = None,
@@ -51,6 +53,7 @@ def rtt(
     warmup: Warmup = 100,
     wait: Annotated[str | None, of_condition("wait", "--wait", metavar="MODE")] = None,
     placement: Annotated[str | None, of_condition("placement", "--placement", metavar="PLACEMENT")] = None,
+    port: Port = Condition.port,
     cpus: Cpus = None,
     arrivals: Arrivals = None,
     rate: Rate = None,
@@ -82,6 +85,7 @@ def rtt(
         size=size,
         timeout=timeout,
         warmup=warmup,
+        port=port,
         cpus=cpus,
         arrivals=arrivals,
         rate=rate,
@@ -109,7 +113,9 @@ def compare(
     links: Annotated[
         str, typer.Option("--links", metavar="A,B,…", help=f"all, or of {', '.join(WAYS)}, nic:NAME")
     ] = "all",
-    probes: Annotated[str, typer.Option("--probes", metavar="A,B,…", help=f"all, or of {', '.join(PROBES)}")] = "all",
+    probes: Annotated[
+        str, typer.Option("--probes", metavar="A,B,…", help=f"all, or of {', '.join(PROBES)}")
+    ] = ",".join(ECHOED),
     families: Annotated[str, typer.Option("--families", metavar="4,6", help="IPv4, IPv6, or both")] = "4,6",
     rounds: Annotated[int, typer.Option("--rounds", help="runs of each condition, after one that is discarded")] = 10,
     count: Count = 1000,
@@ -118,6 +124,7 @@ def compare(
     warmup: Warmup = 100,
     wait: Wait = Condition.wait,
     placement: Placement = Condition.placement,
+    port: Port = Condition.port,
     cpus: Cpus = None,
     arrivals: Arrivals = None,
     rate: Rate = None,
@@ -157,6 +164,7 @@ def compare(
             warmup=warmup,
             wait=wait,
             placement=placement,
+            port=port,
             cpus=cpus,
             arrivals=arrivals,
             rate=rate,

@@ -23,6 +23,7 @@ def of_condition(name: str, *flags: str, metavar: str | None = None) -> Any:
 Size = Annotated[int, of_condition("size", "-s", "--size")]
 Wait = Annotated[str, of_condition("wait", "--wait", metavar="MODE")]
 Placement = Annotated[str, of_condition("placement", "--placement", metavar="PLACEMENT")]
+Port = Annotated[str, of_condition("port", "--port", metavar="open|closed")]
 Timeout = Annotated[str, typer.Option("-W", "--timeout", help=Condition.help("timeout_ns"), metavar="DUR")]
 Count = Annotated[int, typer.Option("-c", "--count", help="probes in a stream")]
 Warmup = Annotated[int, typer.Option("--warmup", help="probes that are sent first and not recorded")]

@@ -11,8 +11,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lab.world.endpoints import Endpoints as Endpoints
+    from lab.world.describe import route_device as route_device
     from lab.world.endpoints import open_endpoints as open_endpoints
+    from lab.world.ends import Endpoints as Endpoints
     from lab.world.link import Link as Link
     from lab.world.place import Place as Place
     from lab.world.place import Skipped as Skipped
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lab.world.visits import visit as visit
 
 _HOME = {
-    "Endpoints": "endpoints",
+    "Endpoints": "ends",
     "HostWorld": "present",
     "JoinedWorld": "present",
     "Link": "link",
@@ -30,6 +31,7 @@ _HOME = {
     "PrivateWorld": "private",
     "Skipped": "place",
     "open_endpoints": "endpoints",
+    "route_device": "describe",
     "visit": "visits",
 }
 __all__ = sorted(_HOME)

@@ -6,7 +6,7 @@ import os
 import socket
 from typing import Protocol
 
-from lab.conditions import BASELINES
+from lab.conditions import BASELINES, Condition
 from lab.world.link import Link
 
 __all__ = ["CROSSES", "baseline", "open_pair"]
@@ -17,6 +17,7 @@ CROSSES = {
     "unix-seqpacket": "a pair of unix seqpacket sockets, inside the kernel",
     "pipe": "two pipes, one each way, inside the kernel",
     "shm": "a cache line that two CPUs share; the kernel takes no part",
+    "syscall": "nothing: a system call that does nothing, which every probe through the kernel takes at least",
 }
 _TYPES = {
     "unix-stream": socket.SOCK_STREAM,
@@ -56,19 +57,30 @@ def baseline(name: str) -> Link:
     return Link(name=name, near={}, far={}, far_end="near", mtu=0, devices={}, crosses=CROSSES[name])
 
 
-def open_pair(name: str, *, size: int, spin: bool) -> tuple[End | None, End | None]:
-    """The near and the far end of a baseline; shm has no descriptors, and so no ends.
+def open_pair(condition: Condition) -> tuple[End | None, End | None]:
+    """The near and the far end of a baseline; shm and syscall have no descriptors, and so no ends.
 
-    size: bytes of the largest message, which one thread that plays both ends must be able to leave there. spin: whether
-    a read that finds nothing returns at once, which for pipes is a property of the descriptor.
+    What is buffered holds the largest message, which one thread that plays both ends must be able to leave there.
     """
-    if name == "shm":
+    if condition.link in ("shm", "syscall"):
         return None, None
-    if name == "pipe":
-        flags = os.O_CLOEXEC | (os.O_NONBLOCK if spin else 0)
-        there, back = os.pipe2(flags), os.pipe2(flags)
-        return PipeEnd(back[0], there[1]), PipeEnd(there[0], back[1])
-    near, far = socket.socketpair(socket.AF_UNIX, _TYPES[name])
+    if condition.link == "pipe":
+        return _open_pipes(condition)
+    near, far = socket.socketpair(socket.AF_UNIX, _TYPES[condition.link])
     for end in (near, far):
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(4 * size, 1 << 16))
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(4 * condition.size, 1 << 16))
     return near, far
+
+
+def _open_pipes(condition: Condition) -> tuple[PipeEnd, PipeEnd]:
+    """A pipe each way. Whether calls that find nothing return at once is, for pipes, a property of the descriptor.
+
+    Those of an end do so where it polls: unless it blocks, and where one thread has a schedule to keep beside.
+    """
+    (far_read, near_write), (near_read, far_write) = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+    polled, scheduled = condition.wait != "block", condition.arrivals != "closed"
+    for descriptor in (near_read, near_write):
+        os.set_blocking(descriptor, not (polled or scheduled))
+    for descriptor in (far_read, far_write):
+        os.set_blocking(descriptor, not (polled or (scheduled and condition.placement == "inline")))
+    return PipeEnd(near_read, near_write), PipeEnd(far_read, far_write)

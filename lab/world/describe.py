@@ -1,11 +1,15 @@
-"""What a reader of a study must know of the network that was measured: sysctls and offloads. Reads, never writes."""
+"""What is to be known of the network that is measured: sysctls, offloads, routes. Reads, never writes."""
 
 from __future__ import annotations
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-__all__ = ["offloads", "sysctls"]
+from lab.errors import Unavailable
+
+__all__ = ["offloads", "route_device", "sysctls"]
 
 _SYSCTLS = (
     "net.core.busy_poll",
@@ -43,3 +47,24 @@ def offloads(device: str) -> list[str]:
     with Ethtool() as ethtool:
         features: dict[str, Any] = ethtool.get_features(device).features
     return sorted(name for name, feature in features.items() if name and feature.enable)
+
+
+def route_device(address: str) -> str:
+    """The device by which the current network namespace sends to an address. Raises Unavailable if there is no way."""
+    # pyroute2 runs an event loop of its own, which a notebook's thread, having one already, would refuse.
+    with ThreadPoolExecutor(1) as elsewhere:
+        return elsewhere.submit(_route_device, address).result()
+
+
+def _route_device(address: str) -> str:
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        with IPRoute() as ip:
+            (route,) = ip.route("get", dst=address)
+    except NetlinkError as error:
+        raise Unavailable(
+            f"no route to {address}", errno=error.code, fix="Name a machine that ip route leads to"
+        ) from None
+    return socket.if_indextoname(route.get_attr("RTA_OIF"))

@@ -21,8 +21,9 @@ from lab import conditions, records
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE.parents[1] / "native"
 SOURCES = (
-    "clock.c", "closed.c", "events.c", "impair.c", "message.c", "near.c", "noise.c", "reflector.c", "schedule.c",
-    "shm.c", "socket.c", "stamps.c", "stream.c", "thread.c", "wait.c", "wire.c",
+    "clock.c", "closed.c", "connect.c", "events.c", "impair.c", "message.c", "near.c", "noise.c", "reflector.c",
+    "schedule.c", "sequence.c", "shm.c", "socket.c", "stamps.c", "stream.c", "syn.c", "syscall.c", "thread.c", "wait.c",
+    "wire.c",
 )  # fmt: skip
 WRAPPED = ("send", "sendto", "recv", "recvmsg", "read", "write", "pthread_create", "clock_gettime")
 DIALECT = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra")
@@ -164,6 +165,7 @@ def test_payload_limits_are_the_same_on_both_sides():
     assert conditions.MAX_PAYLOAD == lib.LAB_MAX_PAYLOAD
     assert (
         dict.fromkeys(conditions.BASELINES, lib.LAB_MIN_PAYLOAD)
+        | dict.fromkeys(conditions.EMPTY, 0)
         | {
             "icmp": lib.LAB_MIN_PAYLOAD_ICMP,
             "udp": lib.LAB_MIN_PAYLOAD,

@@ -225,7 +225,7 @@ void check_received(const struct trial *trial, int64_t seq) {
     CHECK_EQUAL(row->reply_bytes, trial->stream.size);
     CHECK_EQUAL(row->reply_ttl, expected_ttl(trial, seq));
     CHECK_EQUAL(row->flags & ~LAB_FLAG_INLINE, 0);
-    CHECK_EQUAL(row->reserved, 0);
+    CHECK_EQUAL(row->user_rx_ns, 0);
     if (!seq) return;
     const struct lab_record *before = row - 1;
     CHECK(before->tx_done_ns <= row->tx_ns);

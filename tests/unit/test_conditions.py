@@ -6,7 +6,7 @@ import pytest
 
 import lab
 from lab.checks import MAX_COUNT
-from lab.conditions import BASELINES, HEADER_BYTES, LINKS, MAX_PAYLOAD, MIN_PAYLOAD, PROBES, WAYS, parse_target
+from lab.conditions import BASELINES, ECHOED, HEADER_BYTES, LINKS, MAX_PAYLOAD, MIN_PAYLOAD, PROBES, WAYS, parse_target
 from lab.experiment import Experiment
 
 SHM = {"link": "shm", "probe": "shm", "family": None, "wait": "spin", "placement": "cross-cpu"}
@@ -117,9 +117,9 @@ def test_experiments_refused(options, said):
 
 def test_expansion_is_the_product_without_repeats():
     conditions = Experiment(links=("lo", "veth", "lo"), families=(4, 6, 4)).conditions()
-    assert len(conditions) == len(set(conditions)) == 2 * 2 * len(PROBES)
+    assert len(conditions) == len(set(conditions)) == 2 * 2 * len(ECHOED)
     everything = Experiment().conditions()
-    assert len(everything) == len(set(everything)) == len(LINKS) * 2 * len(PROBES) + len(BASELINES)
+    assert len(everything) == len(set(everything)) == len(LINKS) * 2 * len(ECHOED) + len(BASELINES)
     assert {c.link for c in everything} == set(WAYS)
 
 
@@ -130,7 +130,7 @@ def test_a_network_card_is_asked_by_icmp_in_its_targets_family_only():
         assert [(c.link, c.family, c.probe, c.target) for c in conditions if c.link != "lo"] == [
             ("nic:eth0", family, "icmp", target)
         ]
-        assert len(conditions) == 2 * len(PROBES) + 1
+        assert len(conditions) == 2 * len(ECHOED) + 1
 
 
 def test_icmp_stays_inline_and_says_so():

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 import lab
-from lab.conditions import BASELINES, FAMILIES, LINKS, PROBES
+from lab.conditions import BASELINES, FAMILIES, LINKS, ECHOED
 from lab.errors import errno_name
 from lab.wire import probe_numbers
 
@@ -169,7 +169,7 @@ def watch(world, name, family, probe):
     return stream, seen, {at: probes_at(packets, link, family, probe) for at, packets in seen.items()}
 
 
-@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("probe", ECHOED)
 @pytest.mark.parametrize("name", LINKS)
 def test_the_probes_cross_the_devices_of_their_link_and_no_other(world, family, name, probe):
     stream, _seen, probes = watch(world, name, family, probe)
@@ -182,7 +182,7 @@ def test_the_probes_cross_the_devices_of_their_link_and_no_other(world, family, 
         assert passages == (dict.fromkeys(range(COUNT), expected) if expected else {}), at
 
 
-@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("probe", ECHOED)
 def test_a_router_takes_one_from_the_ttl(world, family, probe):
     stream, _seen, probes = watch(world, "router", family, probe)
     near, far = probes["near", "router"], probes["far", "router"]
@@ -211,7 +211,7 @@ AROUND = {("vxlan", 4): (17, 30), ("vxlan", 6): (17, 30), ("gre", 4): (47, 4), (
           ("sit", 4): (4, 0), ("sit", 6): (41, 0)}  # fmt: skip
 
 
-@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("probe", ECHOED)
 @pytest.mark.parametrize(("name", "inner"), AROUND)
 def test_a_tunnel_wraps_its_packets_in_those_of_its_underlay(world, name, inner, probe):
     _stream, _seen, probes = watch(world, name, inner, probe)
@@ -241,7 +241,7 @@ def test_a_vlan_tags_its_frames(world, family):
     assert {p.seen.vlan for p in probes["far", "vlan"]} == {None}
 
 
-@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("probe", ECHOED)
 @pytest.mark.parametrize("name", ["tun", "tap"])
 def test_a_tun_hands_its_packets_to_the_wire(world, wait_until, family, name, probe):
     _stream, _seen, probes = watch(world, name, family, probe)
@@ -313,7 +313,7 @@ def test_a_comparison_of_all_has_a_row_or_a_reason_for_each(run, world, faults):
     rows = {(row["link"], row["family"], row["probe"]): row for row in document["rows"]}
     skipped = {(skip["link"], skip["family"], skip["probe"]): skip for skip in document["skipped"]}
     assert len(rows) == len(document["rows"])
-    cells = {(link, family, probe) for link in LINKS for family in FAMILIES for probe in PROBES}
+    cells = {(link, family, probe) for link in LINKS for family in FAMILIES for probe in ECHOED}
     for cell in cells | {(baseline, None, baseline) for baseline in BASELINES}:
         skip = skipped.get(cell) or skipped.get((cell[0], None, None))
         assert (cell in rows) != (skip is not None), cell
