@@ -26,7 +26,7 @@ struct check {
 
 extern const struct check stream_checks[], stop_checks[], loss_checks[], refusal_checks[], failure_checks[],
     message_checks[], icmp_checks[], wire_checks[], impair_checks[], baseline_checks[], schedule_checks[],
-    stamp_checks[], noise_checks[];
+    stamp_checks[], noise_checks[], syscall_checks[], connect_checks[], syn_checks[];
 
 extern int family;       /* AF_INET or AF_INET6: what the running case is about */
 extern char trying[160]; /* the variant being tried, for messages */
@@ -76,8 +76,12 @@ struct trial {
 _Static_assert(PROMPT_NS < STALL_NS, "what is prompt has not been given up");
 
 int cpu_count(void);
+/* Enters a network namespace of its own, where this process has the rights that it lacks outside, with lo up. */
+void enter_own_network(void);
 /* A socket that is bound to the loopback address; skips the case if there is no such address. */
 int open_socket(int type);
+/* The port that a socket is bound to. */
+uint16_t port_of(int fd);
 /* Connected sockets for kind LAB_UDP or LAB_TCP, set up as lab.world does it. */
 void open_ends(int kind, int *near, int *far);
 /* A stream over the given ends; far is -1 for ICMP. Pins the calling thread. */
@@ -146,6 +150,7 @@ struct fault {
 struct tamper {
     struct way requests, replies;
     struct fault send, recv, recvmsg; /* `send` is for sendto too */
+    struct fault connect, accept;     /* `accept` is accept4 */
     struct fault read, write;         /* of the wire */
     int thread_error;                 /* what pthread_create fails with, or 0 */
     long coarse_ns;                   /* the clock stands still for so long at a time; 0: it does not */

@@ -1,40 +1,11 @@
 /* Echo requests, which the kernel answers: by raw sockets and by ping sockets. */
-#include <fcntl.h>
 #include <linux/icmp.h>
 #include <linux/icmpv6.h>
-#include <sched.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "check.h"
 
 /* ---- sockets ---- */
-
-static void write_file(const char *path, const char *text) {
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, text, strlen(text)) < 0) skip(path, errno);
-    close(fd);
-}
-
-/* A network namespace of its own, where this process has the rights that it lacks outside, with lo up. */
-static void enter_own_network(void) {
-    char map[32];
-    unsigned uid = getuid(), gid = getgid();
-    if (unshare(CLONE_NEWNET)) {
-        if (unshare(CLONE_NEWUSER | CLONE_NEWNET)) skip("no rights here, and no namespace to have them in", errno);
-        snprintf(map, sizeof map, "0 %u 1", uid);
-        write_file("/proc/self/uid_map", map);
-        write_file("/proc/self/setgroups", "deny");
-        snprintf(map, sizeof map, "0 %u 1", gid);
-        write_file("/proc/self/gid_map", map);
-    }
-    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-    int fd = socket(AF_INET, SOCK_DGRAM, 0);
-    if (ioctl(fd, SIOCSIFFLAGS, &lo)) skip("lo can't be brought up in a namespace", errno);
-    close(fd);
-    snprintf(map, sizeof map, "%u %u", getgid(), getgid());
-    write_file("/proc/sys/net/ipv4/ping_group_range", map);
-}
 
 static int try_icmp(int kind) {
     int type = kind == LAB_ICMP_RAW ? SOCK_RAW : SOCK_DGRAM;

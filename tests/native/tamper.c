@@ -13,6 +13,8 @@ ssize_t __real_recv(int fd, void *bytes, size_t length, int flags);
 ssize_t __real_recvmsg(int fd, struct msghdr *message, int flags);
 ssize_t __real_read(int fd, void *bytes, size_t length);
 ssize_t __real_write(int fd, const void *bytes, size_t length);
+int __real_connect(int fd, const struct sockaddr *to, socklen_t length);
+int __real_accept4(int fd, struct sockaddr *from, socklen_t *length, int flags);
 int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument);
 int __real_clock_gettime(clockid_t clock, struct timespec *time);
 
@@ -22,6 +24,8 @@ ssize_t __wrap_recv(int fd, void *bytes, size_t length, int flags);
 ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags);
 ssize_t __wrap_read(int fd, void *bytes, size_t length);
 ssize_t __wrap_write(int fd, const void *bytes, size_t length);
+int __wrap_connect(int fd, const struct sockaddr *to, socklen_t length);
+int __wrap_accept4(int fd, struct sockaddr *from, socklen_t *length, int flags);
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
 
@@ -32,6 +36,8 @@ void tamper_not(void) {
         .send.fd = -1,
         .recv.fd = -1,
         .recvmsg.fd = -1,
+        .connect.fd = -1,
+        .accept.fd = -1,
         .read.fd = -1,
         .write.fd = -1,
     };
@@ -174,6 +180,14 @@ ssize_t __wrap_read(int fd, void *bytes, size_t length) {
 
 ssize_t __wrap_write(int fd, const void *bytes, size_t length) {
     return strikes(&tamper.write, fd) ? -1 : __real_write(fd, bytes, length);
+}
+
+int __wrap_connect(int fd, const struct sockaddr *to, socklen_t length) {
+    return strikes(&tamper.connect, fd) ? -1 : __real_connect(fd, to, length);
+}
+
+int __wrap_accept4(int fd, struct sockaddr *from, socklen_t *length, int flags) {
+    return strikes(&tamper.accept, fd) ? -1 : __real_accept4(fd, from, length, flags);
 }
 
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *argument) {

@@ -25,7 +25,9 @@ SOURCES = (
     "schedule.c", "sequence.c", "shm.c", "socket.c", "stamps.c", "stream.c", "syn.c", "syscall.c", "thread.c", "wait.c",
     "wire.c",
 )  # fmt: skip
-WRAPPED = ("send", "sendto", "recv", "recvmsg", "read", "write", "pthread_create", "clock_gettime")
+WRAPPED = (
+    "send", "sendto", "recv", "recvmsg", "connect", "accept4", "read", "write", "pthread_create", "clock_gettime",
+)  # fmt: skip
 DIALECT = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra")
 ASAN = "address,undefined"
 TSAN = "thread"

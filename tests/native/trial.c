@@ -1,7 +1,10 @@
 /* The ends and rows of one stream, and what a good row looks like. */
+#include <fcntl.h>
+#include <net/if.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -60,6 +63,39 @@ int open_socket(int type) {
     CHECK(fd >= 0);
     if (bind(fd, (struct sockaddr *)&any_port, length)) skip("no loopback address of this family", errno);
     return fd;
+}
+
+static void write_file(const char *path, const char *text) {
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, text, strlen(text)) < 0) skip(path, errno);
+    close(fd);
+}
+
+void enter_own_network(void) {
+    char map[32];
+    unsigned uid = getuid(), gid = getgid();
+    if (unshare(CLONE_NEWNET)) {
+        if (unshare(CLONE_NEWUSER | CLONE_NEWNET)) skip("no rights here, and no namespace to have them in", errno);
+        snprintf(map, sizeof map, "0 %u 1", uid);
+        write_file("/proc/self/uid_map", map);
+        write_file("/proc/self/setgroups", "deny");
+        snprintf(map, sizeof map, "0 %u 1", gid);
+        write_file("/proc/self/gid_map", map);
+    }
+    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    if (ioctl(fd, SIOCSIFFLAGS, &lo)) skip("lo can't be brought up in a namespace", errno);
+    close(fd);
+    snprintf(map, sizeof map, "%u %u", getgid(), getgid());
+    write_file("/proc/sys/net/ipv4/ping_group_range", map);
+}
+
+uint16_t port_of(int fd) {
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    CHECK(!getsockname(fd, (struct sockaddr *)&address, &length));
+    return ntohs(family == AF_INET ? ((struct sockaddr_in *)&address)->sin_port
+                                   : ((struct sockaddr_in6 *)&address)->sin6_port);
 }
 
 static int connect_to(int from, int to) {
