@@ -21,7 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 #: Inches, by the number of panels beside each other: a page's 830 pixels show the smallest text ten of them high.
-WIDTHS = {1: 6.2, 2: 7.8, 3: 9.0}
+WIDTHS = {1: 6.2, 2: 7.8, 3: 9.0, 4: 11.5, 5: 14.0}
 #: What baselines are called together.
 NO_NETWORK = "no network"
 #: Points of what is said within and beside the panels.

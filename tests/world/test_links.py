@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 import lab
-from lab.conditions import BASELINES, FAMILIES, LINKS, ECHOED
+from lab.conditions import BASELINES, ECHOED, FAMILIES, LINKS
 from lab.errors import errno_name
 from lab.wire import probe_numbers
 
