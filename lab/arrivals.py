@@ -59,7 +59,9 @@ def lag(records: Records, period_ns: int) -> str | None:
     if late_ns <= _LATE_PERIODS * period_ns and took_ns <= _LONGER * asked_ns:
         return None
     held = format_pace(took_ns / (len(sent) - 1))
+    slow = took_ns > _LONGER * asked_ns
+    fix = f"give a lower --rate than {held}" if slow else "something else kept this CPU busy: measure again"
     return (
         f"{format_pace(period_ns)} were asked for and {held} were sent: half of the probes left {format_ns(late_ns)} "
-        f"late or more, which response_ns holds and rtt_ns hides; give a lower --rate than {held}"
+        f"late or more, which response_ns holds and rtt_ns hides; {fix}"
     )

@@ -219,14 +219,16 @@ def compare(
     Raises UsageError, Unavailable (nothing can be measured here), StreamError, StudyError; Interrupted on Ctrl-C,
     whose ``study`` is the folder with the finished runs.
     """
+    ways = _several(links, WAYS)
+    placement = None if "shm" in ways else options.get("placement", Condition.placement)  # shm has one of its own
     experiment = Experiment(
-        links=_several(links, WAYS),
+        links=ways,
         families=_several(families, FAMILIES),
         probes=_several(probes, PROBES),
         seed=secrets.randbelow(2**32) if seed is None else seed,
         budget_ns=None if budget is None else duration(budget),
         **timing(timeout, arrivals, rate, interval, think),
-        cpus=() if cpus is None else parse_cpus(cpus, options.get("placement", Condition.placement)),
+        cpus=() if cpus is None else parse_cpus(cpus, placement),
         tuning=Tuning.taken_from(options),
         impair=parse_impairment(impair) if isinstance(impair, str) else impair,
         **options,

@@ -103,12 +103,12 @@ def rtt(
         if output is not None:
             study = Study.create(output, study_document(asked, seed, place, warnings, background))
 
-        def send(condition: Condition, count: int) -> Stream:
+        def send(condition: Condition, count: int, warmup: int) -> Stream:
             with open_endpoints(place, condition) as ends:
                 return send_stream(condition, ends, count=count, warmup=warmup, cpus=pinned, seed=seed, tuning=tuning)
 
         try:
-            stream = send(condition, count)
+            stream = send(condition, count, warmup)
             if condition.stages and stream.received and not stream.interrupted:
                 cost = stamping_cost(condition, float(np.median(stream.rtt_ns)), send)
                 stream = replace(stream, stamping_cost_ns=cost)

@@ -102,7 +102,9 @@ def test_falling_behind_is_told_with_both_rates(records):
 
 
 def test_a_constant_lag_is_told_too(records):
-    assert "left 2.00 ms late or more" in lag(on_schedule(records, np.full(1_000, 2_000_000)), 100_000)
+    text = lag(on_schedule(records, np.full(1_000, 2_000_000)), 100_000)
+    assert "left 2.00 ms late or more" in text
+    assert "lower --rate" not in text  # the rate was held
 
 
 def test_too_few_probes_say_nothing(records):

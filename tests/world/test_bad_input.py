@@ -41,6 +41,23 @@ def error_line(done):
         (["rtt", "lo", "--world", "mars"], "unknown world 'mars': choose new"),
         (["rtt", "veth", "--world", "host"], "veth is made in a private world, never on the host: leave --world out"),
         (["rtt", "lo", "--probe", "udp", "--wait", "spin", "--placement", "same-cpu"], "use --wait block"),
+        (["rtt", "lo", "--arrivals", "poisson"], "how often? poisson needs --rate, such as 10kpps, or --interval"),
+        (["rtt", "lo", "--arrivals", "closed", "--rate", "10kpps"], "give --arrivals periodic or poisson, or --think"),
+        (["rtt", "lo", "--rate", "10kpps", "-i", "1ms"], "--rate 10kpps and --interval 1ms together: give one"),
+        (["rtt", "lo", "--rate", "fast"], "'fast' is not a rate: give packets a second (pps, kpps, Mpps)"),
+        (["rtt", "lo", "--rate", "2000Mpps"], "below the clock's resolution (1 ns); give 1000Mpps or less"),
+        (["rtt", "lo", "-i", "1ns"], "a period of 1 ns is below the resolution of this machine's clock"),
+        (["rtt", "lo", "-i", "2min"], "give at least 1 ns, the clock's resolution, and at most 60s"),
+        (["rtt", "lo", "--rate", "1000", "--think", "1ms"], "leave --think out, or use closed"),
+        (["rtt", "lo", "--seed", "-1"], "a seed of -1"),
+        (["rtt", "pipe", "--stages"], "only of icmp, udp, tcp does the kernel stamp every step"),
+        (["rtt", "shm", "--rate", "1000"], "shm is always sent back to back: leave --arrivals, --rate"),
+        (["rtt", "veth", "--probe", "pipe"], "pipe crosses no link: leave veth out, as in lab rtt pipe"),
+        (["rtt", "lo", "--cpus", "4096"], "CPU '4096' is not among those that this process may use: "),
+        (["rtt", "lo", "--cpus", "first"], "CPU 'first' is not among those"),
+        (["compare", "--cpus", "4096"], "CPU '4096' is not among those that this process may use: "),
+        (["compare", "--rate", "0"], "'0' is not a rate"),
+        (["compare", "--arrivals", "bursts"], "unknown arrivals 'bursts': choose from closed, periodic, poisson"),
         (["rtt", "lo", "--nope"], "see lab rtt --help"),
         (["rtt"], "see lab rtt --help"),
         (["frobnicate"], "see lab --help"),
@@ -228,6 +245,32 @@ def test_one_cpu(run):
         line = done.stderr.strip().splitlines()[-1]
         assert "the near end and the far end need a CPU each, and this process may use 1" in line
         assert "taskset" in line
+
+
+def test_cpus_that_do_not_suit_the_placement(run):
+    """In a process that may use one CPU; which one, the refusal tells."""
+    cpu = error_line(run("rtt", "lo", "--cpus", "none", faults=("one-cpu",))).split()[-1]
+    for cpus, placement, said in (
+        (cpu, "cross-cpu", "give two different ones, NEAR,FAR, of"),
+        (f"{cpu},{cpu}", "cross-cpu", "give two different ones, NEAR,FAR, of"),
+        (",".join([cpu] * 4), "same-cpu", "give one each for the near end, the far end, the wire"),
+    ):
+        done = run("rtt", "lo", "--probe", "udp", "--placement", placement, "--cpus", cpus, faults=("one-cpu",))
+        assert done.returncode == 2
+        assert said in error_line(done)
+
+
+def test_a_rate_that_no_machine_holds_is_told(run, world):
+    """A probe every 100 ns: the schedule is kept as a debt, and said to be one."""
+    done = run("rtt", "lo", "--probe", "udp", "--rate", "10Mpps", "-c", "5000", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["sent"] == document["received"] + document["lost"] == 5_000
+    assert document["schedule"]["achieved_pps"] < document["schedule"]["rate_pps"] == 10_000_000
+    assert document["response_ns"]["p50"] > document["rtt_ns"]["p50"]
+    (warning,) = [text for text in document["warnings"] if "were asked for" in text]
+    assert warning in done.stderr
+    assert "give a lower --rate than" in warning
 
 
 def test_doctor_names_what_is_missing(run):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
+import polars as pl
 import pytest
 
+import lab
 from lab.figures import KINDS
 
 ROWS = [(probe, family, link) for probe in ("icmp", "udp", "tcp") for family in (4, 6) for link in ("lo", "veth")]
@@ -104,6 +107,89 @@ def test_rtt_in_the_terminal(run, world):
     bars = [line for line in lines if "│" in line]
     assert len(bars) >= 10
     assert sum(int(line.split()[-1]) for line in bars) == 500
+
+
+@pytest.mark.parametrize("probe", ["icmp", "udp", "tcp", "unix-stream", "pipe"])
+@pytest.mark.parametrize("arrivals", ["periodic", "poisson"])
+def test_a_schedule_is_kept_and_told(run, world, probe, arrivals):
+    done = run(
+        "rtt", "lo", "--probe", probe, "--arrivals", arrivals, "--rate", "5kpps", "--seed", "7", "-c", "1000", "--json"
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["sent"] == document["received"] == 1_000
+    schedule = document["schedule"]
+    assert (schedule["arrivals"], schedule["rate_pps"]) == (arrivals, 5_000)
+    assert schedule["seed"] == (7 if arrivals == "poisson" else None)
+    assert document["lateness_ns"]["min"] >= 0
+    assert document["response_ns"]["min"] >= document["rtt_ns"]["min"]
+    assert document["response_ns"]["mean"] > document["rtt_ns"]["mean"]
+
+
+def test_the_due_times_are_those_of_the_seed(run, world, tmp_path):
+    for name in ("a", "b"):
+        run("rtt", "lo", "--arrivals", "poisson", "--rate", "10kpps", "--seed", "3", "-c", "300", "-o", name)
+    first, second = (lab.Study.load(tmp_path / name).to_polars()["due_ns"].diff() for name in ("a", "b"))
+    assert first.to_list() == second.to_list()
+
+
+def test_think_time_lies_between_probes(run, world, tmp_path):
+    done = run("rtt", "lo", "--think", "200us", "-c", "200", "-o", "study", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["response_ns"] is None
+    table = lab.Study.load(tmp_path / "study").to_polars()
+    assert (table["tx_ns"][1:] - table["rx_ns"][:-1]).min() >= 200_000
+    assert (table["due_ns"] <= table["tx_ns"]).all()
+
+
+@pytest.mark.parametrize("probe", ["icmp", "udp", "tcp"])
+@pytest.mark.parametrize("link", ["lo", "veth"])
+def test_stages_of_a_stream_and_of_its_study(run, world, tmp_path, family, probe, link):
+    done = run("rtt", link, f"-{family}", "--probe", probe, "--stages", "-c", "2000", "-o", "study", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    stages = document["stages_ns"]
+    assert len(stages) == (4 if probe == "icmp" else 9)
+    assert all(stage["min"] >= 0 for stage in stages.values()), stages
+    assert document["stages"]["complete"] >= 0.999
+    assert 0.8 < sum(stage["p50"] for stage in stages.values()) / document["rtt_ns"]["p50"] < 1.2
+    low, high = document["stages"]["cost_ns"]["p50_ci"]
+    assert low <= document["stages"]["cost_ns"]["p50"] <= high
+    assert (document["one_way_ns"] is None) == (probe == "icmp")
+    study = lab.Study.load(tmp_path / "study")
+    table = study.to_polars().with_columns(tx_real_ns=pl.col("tx_ns") + study.runs[0]["clock_offset_ns"])
+    assert (table["tx_real_ns"] <= table["near_sched_real_ns"]).all()
+    assert (table["ack_real_ns"].null_count() < len(table)) == (probe == "tcp")
+
+
+def test_compare_on_a_schedule_says_so(run, world):
+    done = run(
+        "compare", "--links", "lo,shm", "--families", "4", "--probes", "udp", "--rate", "2000", "--rounds", "5",
+        "-c", "50", "--cpus", str(min(os.sched_getaffinity(0))), "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    row = next(row for row in document["rows"] if row["link"] == "lo")
+    assert (row["arrivals"], row["period_ns"]) == ("periodic", 500_000)
+    assert row["response_p50_ns"] > row["p50_ns"]
+    assert "always sent back to back: shm" in document["warnings"]
+    assert [(skip["link"], skip["fix"]) for skip in document["skipped"]] == [("shm", "Give NEAR,FAR")]
+
+
+def test_the_cpus_of_the_ends_are_those_that_were_given(run, world):
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one CPU")
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    done = run(
+        "rtt", "lo", "--probe", "udp", "--placement", "cross-cpu", "--cpus", f"{first},{second}", "-c", "50", "--json"
+    )  # fmt: skip
+    assert json.loads(done.stdout)["cpus"] == {"near": first, "far": second, "wire": None}
+
+
+def test_a_probe_in_pieces_is_told(run, world):
+    for size, pieces in ((1_000, None), (4_000, "fragments")):
+        document = json.loads(run("rtt", "veth", "--probe", "udp", "-s", str(size), "-c", "50", "--json").stdout)
+        assert document["pieces"] == pieces
 
 
 def test_rtt_is_kept_as_a_study(run, world, tmp_path):
