@@ -97,7 +97,9 @@ def stream_text(stream: Stream) -> str:
     reply = document["reply"]
     size = "" if c.probe in EMPTY else f", {c.size} bytes"
     lines = [
-        f"{c} → {reply['source'] or 'no reply'}{size}, {c.wait}, {c.placement}"
+        str(c)
+        + ("" if c.family is None else f" → {reply['source'] or 'no reply'}")
+        + f"{size}, {c.wait}, {c.placement}"
         + (f", ttl {reply['ttl']}" if reply["ttl"] else ""),
         *_paced(stream, document["schedule"]),
         f"{stream.sent:,} sent, {stream.received:,} received, {stream.lost:,} lost"

@@ -56,7 +56,9 @@ World = Annotated[
 Impair = Annotated[str | None, typer.Option("--impair", metavar="SPEC", help=Condition.help("impair"))]
 Target = Annotated[str | None, typer.Option("--target", metavar="ADDR", help="the address that nic:NAME asks")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")]
-Seed = Annotated[int | None, typer.Option("--seed", help="of the order of runs; default: drawn now, and kept")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="of the order of runs, and of Poisson schedules; default: drawn now, kept")
+]
 Capture = Annotated[
     str | None, typer.Option("--capture", metavar="FILE", help="write every frame of its lo to FILE (pcapng)")
 ]

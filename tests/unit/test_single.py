@@ -10,9 +10,9 @@ import pytest
 import lab
 from lab.cpus import assigned, parse_cpus
 from lab.experiment import Experiment
+from lab.overhead import stamping_cost
 from lab.records import STAMPS
 from lab.single import stream_doubts, timing
-from lab.stamping import stamping_cost
 from lab.streams import Cpus
 
 
