@@ -51,14 +51,15 @@ def due_times(condition: Condition, count: int, seed: int) -> npt.NDArray[np.int
 
 def lag(records: Records, period_ns: int) -> str | None:
     """What to tell of a stream that fell behind its schedule for good; None if it kept it, but for stalls."""
-    sent = records[records["status"] != UNSENT]
-    if len(sent) < 2:
+    sent = records["status"] != UNSENT
+    due, tx = records["due_ns"][sent], records["tx_ns"][sent]
+    if len(tx) < 2:
         return None
-    late_ns = float(np.median(sent["tx_ns"] - sent["due_ns"]))
-    asked_ns, took_ns = (int(sent[name][-1] - sent[name][0]) for name in ("due_ns", "tx_ns"))
+    late_ns = float(np.median(tx - due))
+    asked_ns, took_ns = int(due[-1] - due[0]), int(tx[-1] - tx[0])
     if late_ns <= _LATE_PERIODS * period_ns and took_ns <= _LONGER * asked_ns:
         return None
-    held = format_pace(took_ns / (len(sent) - 1))
+    held = format_pace(took_ns / (len(tx) - 1))
     slow = took_ns > _LONGER * asked_ns
     fix = f"give a lower --rate than {held}" if slow else "something else kept this CPU busy: measure again"
     return (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lab.conditions import EMPTY
-from lab.units import format_duration, format_ns
+from lab.units import format_duration, format_ns, format_pace
 
 if TYPE_CHECKING:
     from lab.streams import Stream
@@ -51,9 +51,9 @@ def _paced(stream: Stream, schedule: dict[str, Any] | None) -> list[str]:
     if schedule is None:
         think_ns = stream.condition.think_ns
         return [f"{format_duration(think_ns)} between the end of a probe and the next"] if think_ns else []
-    achieved = f", {schedule['achieved_pps']:,.0f}/s achieved" if schedule["achieved_pps"] else ""
+    achieved = f", {format_pace(1e9 / schedule['achieved_pps'])} achieved" if schedule["achieved_pps"] else ""
     seed = f", seed {schedule['seed']}" if schedule["seed"] is not None else ""
-    return [f"{schedule['arrivals']}: {schedule['rate_pps']:,.0f}/s asked{achieved}{seed}"]
+    return [f"{schedule['arrivals']}: {format_pace(1e9 / schedule['rate_pps'])} asked{achieved}{seed}"]
 
 
 def _told(rtt: dict[str, Any]) -> list[str]:

@@ -144,7 +144,7 @@ class Stream:
     @property
     def lateness_ns(self) -> npt.NDArray[np.int64]:
         """By how much the probes that were sent left too late, tx − due, in ns."""
-        sent = self.records[self._status != UNSENT]
+        sent = delays.Selected(self.records, self._status != UNSENT)
         lateness: npt.NDArray[np.int64] = sent["tx_ns"] - sent["due_ns"]
         return lateness
 
