@@ -53,16 +53,15 @@ def lag(records: Records, period_ns: int) -> str | None:
     """What to tell of a stream that fell behind its schedule for good; None if it kept it, but for stalls."""
     sent = records["status"] != UNSENT
     due, tx = records["due_ns"][sent], records["tx_ns"][sent]
-    if len(tx) < 2:
+    if len(tx) < 2 or due[-1] == due[0]:
         return None
     late_ns = float(np.median(tx - due))
     asked_ns, took_ns = int(due[-1] - due[0]), int(tx[-1] - tx[0])
     if late_ns <= _LATE_PERIODS * period_ns and took_ns <= _LONGER * asked_ns:
         return None
-    held = format_pace(took_ns / (len(tx) - 1))
-    slow = took_ns > _LONGER * asked_ns
-    fix = f"give a lower --rate than {held}" if slow else "something else kept this CPU busy: measure again"
+    gaps = len(tx) - 1
     return (
-        f"{format_pace(period_ns)} were asked for and {held} were sent: half of the probes left {format_ns(late_ns)} "
-        f"late or more, which response_ns holds and rtt_ns hides; {fix}"
+        f"{format_pace(asked_ns / gaps)} were due and {format_pace(took_ns / gaps)} were sent: half of the probes left "
+        f"{format_ns(late_ns)} late or more, which response_ns holds and rtt_ns hides; give a lower --rate, or measure "
+        "again while nothing else keeps this CPU busy"
     )
