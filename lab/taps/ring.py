@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from lab.errors import Unavailable
@@ -45,16 +45,19 @@ class Frame(NamedTuple):
     kind: int  # socket.PACKET_HOST, …
 
 
-def open_tap(interface: str) -> socket.socket:
+def open_tap(
+    interface: str, *, outgoing: bool = False, socket_at: Callable[[int, int, int], socket.socket] = socket.socket
+) -> socket.socket:
     """A packet socket that sees every frame that comes in on an interface of the current network namespace.
 
-    It is bound last, as a frame that came before would have passed neither the options nor the ring. On lo a frame
-    passes going out and coming in: the second is the copy that is kept. Raises Unavailable.
+    outgoing: it sees those that go out, too; on lo a frame passes both ways. socket_at: opens the socket, in whichever
+    namespace the interface is. It is bound last, as a frame that came before would have passed neither the options nor
+    the ring. Raises Unavailable.
     """
-    tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    tap = socket_at(socket.AF_PACKET, socket.SOCK_RAW, 0)
     try:
         tap.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
-        tap.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        tap.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, not outgoing)
         slots = _BLOCKS * _BLOCK_BYTES // _SLOT_BYTES
         request = struct.pack("=7I", _BLOCK_BYTES, _BLOCKS, _SLOT_BYTES, slots, _RETIRE_MS, 0, 0)
         tap.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
@@ -95,6 +98,10 @@ class Ring:
                 at += step
             struct.pack_into("=I", memory, start + _STATUS_AT, 0)
             self._block = (self._block + 1) % _BLOCKS
+
+    def close(self) -> None:
+        """Lets go of the ring, whose frames are gone with it."""
+        self._memory.close()
 
     def counts(self) -> tuple[int, int]:
         """Frames that the tap has seen so far, and how many of them the kernel dropped as the ring was full."""

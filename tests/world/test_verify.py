@@ -1,0 +1,117 @@
+"""``lab verify`` finds a loop that errs, by the check that must find it, and passes the one that we have.
+
+Each fault is planted in what the loop returns, or in what it is asked to do: it is what such a loop would report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+
+from lab.probes import send_stream
+from lab.records import RECEIVED
+from lab.verify import causality, comparison, known_delay, stall, witness
+from lab.verify.subject import Subject
+
+SHIFT_NS = 5_000
+
+CHECKS = {
+    "causality": partial(causality.findings, count=500),
+    "known-delay": partial(known_delay.findings, probes=("udp",), judged=[("block", "inline")], shown=False),
+    "stall": stall.findings,
+    "second-witness": partial(witness.findings, probes=("icmp", "udp"), count=500),
+    "a-a": partial(comparison.alike, count=50),
+    "sensitivity": partial(comparison.sensitivity, probes=("udp",)),
+}
+
+
+# ---- loops that err ----
+
+
+def tampered(change):
+    """A loop whose rows are changed before anybody sees them. change: takes the records and the options."""
+
+    def send(condition, ends, **options):
+        stream = send_stream(condition, ends, **options)
+        records = stream.records.copy()
+        change(records, options)
+        return replace(stream, records=records)
+
+    return send
+
+
+@tampered
+def stamp_after_send(records, options):
+    records["tx_ns"] = records["tx_done_ns"]
+    records["due_ns"] = np.maximum(records["due_ns"], records["tx_ns"])
+
+
+@tampered
+def dropped_slots(records, options):
+    """What falls due while the loop waits for a reply is sent, and said to be due, when it has come."""
+    open_until = np.maximum.accumulate(np.where(records["status"] == RECEIVED, records["rx_ns"], 0))
+    for name in ("due_ns", "tx_ns"):
+        records[name][1:] = np.maximum(records[name][1:], open_until[:-1])
+
+
+@tampered
+def fast_clock(records, options):
+    """The near end's clock is ahead of everybody else's."""
+    for name in ("due_ns", "tx_ns", "tx_done_ns", "rx_ns"):
+        records[name] += SHIFT_NS
+
+
+@tampered
+def slow_clock(records, options):
+    for name in ("due_ns", "tx_ns", "tx_done_ns", "rx_ns"):
+        records[name] -= SHIFT_NS
+
+
+@tampered
+def boasting_reflector(records, options):
+    """It says that it held for twice as long as it did."""
+    records["far_tx_ns"] += options.get("hold_ns", 0)
+
+
+def idle_reflector(condition, ends, *, hold_ns=0, **options):
+    """It does not hold at all, and says that it did."""
+    stream = send_stream(condition, ends, **options)
+    records = stream.records.copy()
+    records["far_tx_ns"] += hold_ns
+    return replace(stream, records=records)
+
+
+#: Each fault, and the checks that must find it.
+FAULTS = {
+    "stamp after send": (stamp_after_send, ("causality", "second-witness")),
+    "dropped slots": (dropped_slots, ("stall",)),
+    "a clock that is ahead": (fast_clock, ("causality", "second-witness")),
+    "a clock that is behind": (slow_clock, ("causality", "second-witness")),
+    "a reflector that boasts": (boasting_reflector, ("known-delay", "sensitivity")),
+    "a reflector that idles": (idle_reflector, ("known-delay", "sensitivity")),
+}
+
+
+def statuses(world, name, send=send_stream, **options):
+    found = list(CHECKS[name](Subject(world, send), **options))
+    print(*found, sep="\n")
+    return {finding.status for finding in found}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_loop_that_we_have_passes(world, name):
+    assert statuses(world, name) == {"pass"}
+
+
+@pytest.mark.parametrize(("fault", "name"), [(fault, name) for fault in FAULTS for name in FAULTS[fault][1]])
+def test_a_loop_that_errs_is_found_out(world, fault, name):
+    send, _names = FAULTS[fault]
+    assert "fail" in statuses(world, name, send)
+
+
+def test_a_biased_comparison_is_found_out(world):
+    """The reflector itself holds one label's replies for 300 ns."""
+    assert statuses(world, "a-a", comparisons=20, holds_ns=(0, 300)) == {"fail"}
