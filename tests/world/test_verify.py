@@ -20,7 +20,7 @@ SHIFT_NS = 5_000
 
 CHECKS = {
     "causality": partial(causality.findings, count=500),
-    "known-delay": partial(known_delay.findings, probes=("udp",), judged=[("block", "inline")], shown=False),
+    "known-delay": partial(known_delay.findings, judged=[("udp", "block", "inline")], shown=()),
     "stall": stall.findings,
     "second-witness": partial(witness.findings, probes=("icmp", "udp"), count=500),
     "a-a": partial(comparison.alike, count=50),
@@ -113,5 +113,5 @@ def test_a_loop_that_errs_is_found_out(world, fault, name):
 
 
 def test_a_biased_comparison_is_found_out(world):
-    """The reflector itself holds one label's replies for 300 ns."""
-    assert statuses(world, "a-a", comparisons=20, holds_ns=(0, 300)) == {"fail"}
+    """The reflector itself holds one label's replies for 500 ns."""
+    assert statuses(world, "a-a", comparisons=20, holds_ns=(0, 500)) == {"fail"}
