@@ -34,7 +34,7 @@ from lab.streams import Cpus
 from lab.world import open_endpoints
 
 MODES = (("block", "same-cpu"), ("block", "cross-cpu"), ("spin", "cross-cpu"))
-ICMP_COUNT, SCAPY_COUNT = 3_000, 40
+ICMP_COUNT, SCAPY_COUNT = 3_000, 20
 
 
 class Rival(Protocol):
@@ -80,7 +80,7 @@ class Lab:
         with open_endpoints(self._world, condition) as ends:
             if condition not in self._counts:
                 pilot = send_stream(condition, ends, count=1_000, cpus=cpus)
-                # sockperf leaves out the first 400 ms of its second, and scapy's runs are that short anyway.
+                # Of its second, sockperf leaves out the first 400 ms and the last 50.
                 self._counts[condition] = max(1_000, round(SECONDS * 0.6e9 / float(np.mean(pilot.rtt_ns))))
             count = self._counts[condition]
             stream = send_stream(condition, ends, count=count, warmup=count // 10, cpus=cpus)

@@ -1,8 +1,8 @@
-/* What the lab's loop does between two probes, without a kernel: the loop itself, linked with --wrap=sendto,recv,recvmsg so
- * that they return at once, the reply being the request. Beside it the same probes sent by hand and not recorded: numbered,
- * stamped as often, matched. The difference is what recording costs, and all that belongs to it: the row, the flags,
- * the looks at the stop flag. Usage: recording 4|6 COUNT REPEATS; prints a line a repeat, ns a probe: both, and a
- * clock read. */
+/* What the lab's loop does between two probes, without a kernel: the loop itself, linked with
+ * --wrap=sendto,recv,recvmsg so that they return at once, the reply being the request. Beside it the same probes sent by
+ * hand and not recorded: numbered, stamped as often, matched. The difference is what recording costs, and all that
+ * belongs to it: the row, the flags, the looks at the stop flag.
+ * Usage: recording 4|6 COUNT REPEATS; prints a line a repeat, in ns: a probe of either, and a clock read. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>

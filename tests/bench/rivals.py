@@ -1,8 +1,8 @@
 """The programs that `peers.py` measures beside the lab: how each is run, and which of its figures is read.
 
 Each runs in the same private world, pinned to the CPUs that the lab uses there, with the same payload. All figures are
-round trips in ns. A program that is not installed, or can't measure what it is asked
-for, is ``Missing``; one that fails at what it can do ends the bench.
+round trips in ns. A program that is not installed, or can't measure what it is asked for, is ``Missing``; one that
+fails at what it can do ends the bench.
 """
 
 from __future__ import annotations
