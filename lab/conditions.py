@@ -140,6 +140,8 @@ class Condition:
             raise UsageError(f"a schedule ({self.arrivals}) knows no think time: leave --think out, or use closed")
         if not 0 <= self.think_ns <= MAX_PERIOD_NS:
             raise UsageError(f"a think time of {self.think_ns} ns: give 0 to {format_duration(MAX_PERIOD_NS)}")
+        if self.stages and self.wait == "epoll":
+            raise UsageError("--stages with --wait epoll: each stamp would wake it; use --wait block, spin or yield")
         if self.stages and self.probe not in STAGED:
             raise UsageError(
                 f"--stages with {self.probe}: only of {', '.join(STAGED)} does the kernel stamp every step; use one"
