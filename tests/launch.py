@@ -15,12 +15,16 @@ lo-down        lo stays down
 small-disk     the folder "small" is a file system of 256 KiB
 one-cpu        the command may use one CPU only
 no-tun         /dev/net/tun, if it is there, may not be opened
+no-stamps      the kernel knows no SO_TIMESTAMPING
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import platform
+import struct
 import sys
 from pathlib import Path
 
@@ -28,6 +32,11 @@ from lab.world import kernel
 
 CLONE_NEWNS = 0x20000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 2, 4, 8, 32, 4096
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+SETSOCKOPT = {"x86_64": 54, "aarch64": 208}
+SOL_SOCKET, SO_TIMESTAMPING = 1, 37
+LOAD, EQUAL, RETURN = 0x20, 0x15, 0x06
+ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | errno.ENOPROTOOPT
 
 
 def write(path: str, text: str) -> None:
@@ -49,6 +58,31 @@ def forbid_tun() -> None:
     failed = libc.unshare(CLONE_NEWNS) or libc.mount(tun, tun, None, MS_BIND, None)
     if failed or libc.mount(None, tun, None, flags | MS_REMOUNT, None):
         print(f"no such mount for the test: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
+        sys.exit(77)
+
+
+def forbid_stamps() -> None:
+    """Has the kernel say of SO_TIMESTAMPING that it doesn't know it, as sandboxes do (seccomp)."""
+    number = SETSOCKOPT.get(platform.machine())
+    if number is None:
+        print(f"no such filter for the test on {platform.machine()}", file=sys.stderr)
+        sys.exit(77)
+    # struct seccomp_data: the number of the call at 0; its second and third argument at 24 and 32.
+    program = [
+        (LOAD, 0, 0, 0),
+        (EQUAL, 0, 5, number),
+        (LOAD, 0, 0, 24),
+        (EQUAL, 0, 3, SOL_SOCKET),
+        (LOAD, 0, 0, 32),
+        (EQUAL, 0, 1, SO_TIMESTAMPING),
+        (RETURN, 0, 0, REFUSE),
+        (RETURN, 0, 0, ALLOW),
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in program))
+    filter_ = ctypes.create_string_buffer(struct.pack("HP", len(program), ctypes.addressof(code)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter_, 0, 0):
+        print(f"no such filter for the test: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
         sys.exit(77)
 
 
@@ -83,6 +117,8 @@ def main() -> None:
         forbid_tun()
     if "one-cpu" in faults:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    if "no-stamps" in faults:
+        forbid_stamps()
     os.execvp(command[0], command)
 
 
