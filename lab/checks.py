@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 from lab.errors import UsageError
 
-__all__ = ["MAX_COUNT", "check_count", "pick"]
+__all__ = ["MAX_COUNT", "check_count", "pick", "several"]
+
+T = TypeVar("T")
 
 #: Probes in one stream, at most: 64 bytes each are held in memory until the stream ends (1 GiB).
 MAX_COUNT = 1 << 24
@@ -24,3 +26,10 @@ def check_count(what: str, value: int, *, low: int = 1, high: int = MAX_COUNT) -
     """Raises UsageError, naming the limits, unless `value` lies within them."""
     if not low <= value <= high:
         raise UsageError(f"a {what} of {value:,}: give {low:,} to {high:,}")
+
+
+def several(values: Sequence[T] | T | str, known: tuple[T, ...]) -> tuple[T, ...]:
+    """A tuple of one value, of several, or of all that is known ("all")."""
+    if values == "all":
+        return known
+    return (values,) if isinstance(values, str | int) else tuple(values)  # type: ignore[return-value,arg-type]

@@ -15,9 +15,9 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
-from lab.checks import check_count, pick
+from lab.checks import check_count, pick, several
 from lab.conditions import (
     ARRIVALS,
     BASELINES,
@@ -26,7 +26,6 @@ from lab.conditions import (
     KERNEL_REPLIES,
     NIC,
     PLACEMENTS,
-    PORTS,
     PROBES,
     SCHEDULABLE,
     STAGED,
@@ -52,7 +51,6 @@ from lab.world import Place, Skipped, open_endpoints, visit
 __all__ = ["Experiment", "compare"]
 
 MAX_ROUNDS = 10_000
-T = TypeVar("T")
 #: A guess of what a run costs, until the first round has been timed: opening and writing, and each probe.
 _RUN_S = 0.03
 _PROBE_S = {"inline": 15e-6, "same-cpu": 25e-6, "cross-cpu": 100e-6}
@@ -102,7 +100,6 @@ class Experiment:
             pick_way(link)
         pick("wait mode", self.wait, WAITS)
         pick("placement", self.placement, PLACEMENTS)
-        pick("port", self.port, PORTS)
         pick("arrivals", self.arrivals, ARRIVALS)
         check_count("number of rounds", self.rounds, high=MAX_ROUNDS)
         check_count("count", self.count)
@@ -132,10 +129,7 @@ class Experiment:
         return probe != "icmp" or family != (6 if ":" in self.target else 4)
 
     def _cell(self, link: str, family: int | None, probe: str) -> Condition:
-        """What the kernel answers is inline; shm is a cache line between two CPUs, and syscall waits for nothing.
-
-        What knows no schedule is sent back to back, and what passes no device has no stages.
-        """
+        """The condition as far as its kind allows: what the kernel answers is inline, and not all has a schedule."""
         wait, placement = {"shm": ("spin", "cross-cpu"), "syscall": ("block", "inline")}.get(
             probe, (self.wait, "inline" if probe in KERNEL_REPLIES else self.placement)
         )
@@ -219,12 +213,12 @@ def compare(
     Raises UsageError, Unavailable (nothing can be measured here), StreamError, StudyError; Interrupted on Ctrl-C,
     whose ``study`` is the folder with the finished runs.
     """
-    ways = _several(links, WAYS)
+    ways = several(links, WAYS)
     placement = None if "shm" in ways else options.get("placement", Condition.placement)  # shm has one of its own
     experiment = Experiment(
         links=ways,
-        families=_several(families, FAMILIES),
-        probes=_several(probes, PROBES),
+        families=several(families, FAMILIES),
+        probes=several(probes, PROBES),
         seed=secrets.randbelow(2**32) if seed is None else seed,
         budget_ns=None if budget is None else duration(budget),
         **timing(timeout, arrivals, rate, interval, think),
@@ -236,13 +230,6 @@ def compare(
     with experiment.tuning.held(), visit(world, experiment.links, experiment.impair) as (place, warnings):
         progress = progress or default_progress()
         return _Session(experiment, place, [*warnings, *experiment.notes()], progress, output).run()
-
-
-def _several(values: Sequence[T] | T | str, known: tuple[T, ...]) -> tuple[T, ...]:
-    """A tuple of one value, of several, or of all that is known ("all")."""
-    if values == "all":
-        return known
-    return (values,) if isinstance(values, str | int) else tuple(values)  # type: ignore[return-value,arg-type]
 
 
 class _Session:

@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 import lab
-from lab.conditions import BASELINES, LINKS, PROBES
+from lab.conditions import BASELINES, ECHOED, LINKS
 from lab.figures import KINDS, save
 from lab.figures.ridge import density
 from lab.figures.style import REST, line_of, mark_of
@@ -24,7 +24,7 @@ RNG = np.random.default_rng(5)
 DISTRIBUTIONS = ("ecdf", "ccdf")
 BASES = dict(zip(LINKS, (6600, 6800, 7000, 8000, 9100, 10200, 8600, 8300, 8900, 14200, 13100, 12400, 12600, 24000,
                          38000, 47000), strict=True))  # fmt: skip
-FLOORS = {"unix-stream": 2800, "unix-dgram": 2600, "unix-seqpacket": 2900, "pipe": 2450, "shm": 280}
+FLOORS = {"unix-stream": 2800, "unix-dgram": 2600, "unix-seqpacket": 2900, "pipe": 2450, "shm": 280, "syscall": 170}
 
 
 def rounds(base, number=5, count=40):
@@ -53,7 +53,7 @@ THREE = ("lo", "veth", "tap")
 MANY = ways(number=1, count=200)
 SKIPPED = [
     {"link": "gre", "family": None, "probe": None, "reason": "the kernel has none", "errno": 95, "fix": "build it"},
-    *({"link": "lo", "family": 6, "probe": probe, "reason": "refused", "errno": 1, "fix": "ask"} for probe in PROBES),
+    *({"link": "lo", "family": 6, "probe": probe, "reason": "refused", "errno": 1, "fix": "ask"} for probe in ECHOED),
 ]
 
 
@@ -132,7 +132,7 @@ def test_an_axis_has_at_least_two_numbers(study, kind):
     "runs",
     [
         RUNS,
-        ways(probes=PROBES, number=1, count=20),
+        ways(probes=ECHOED, number=1, count=20),
         ways(("lo",), (4,), baselines=()),
         ways(("veth", "tun"), (6,), baselines=("pipe",)),
         ways((), baselines=BASELINES),
@@ -154,7 +154,7 @@ def test_no_text_is_cut_or_overlaps(study, runs, kind):
 
 
 def test_text_is_readable_at_the_width_of_a_page(study):
-    made = study(ways(probes=PROBES, number=1, count=20))
+    made = study(ways(probes=ECHOED, number=1, count=20))
     for kind in KINDS:
         figure = made.plot(kind)
         pixels = 830 / (figure.get_figwidth() * 72)
@@ -199,11 +199,13 @@ def test_a_line_falls_from_each_baseline_that_is_not_far_faster(study):
     table = {row["link"]: row["p50_ns"] / 1000 for row in made.summary().rows if row["family"] is None}
     names = rows_from_top(axes)
     floors = labelled(axes, "_floor").get_segments()
-    assert {names[round(y0)]: x for (x, y0), _ in floors} == pytest.approx({w: table[w] for w in table if w != "shm"})
+    assert {names[round(y0)]: x for (x, y0), _ in floors} == pytest.approx(
+        {w: table[w] for w in table if w not in ("shm", "syscall")}
+    )
     assert all(end >= len(names) - 0.5 for _, (_, end) in floors)
-    (note,) = (text for text in axes.texts if "◂" in text.get_text())
-    assert names[round(note.get_position()[1])] == "shm"
-    assert f"p50 {table['shm']:.2f}" in note.get_text()
+    notes = {names[round(text.get_position()[1])]: text.get_text() for text in axes.texts if "◂" in text.get_text()}
+    assert set(notes) == {"shm", "syscall"}
+    assert all(f"p50 {table[way]:.2f}" in text for way, text in notes.items())
 
 
 def test_without_intervals_there_are_none_and_it_says_so(study):

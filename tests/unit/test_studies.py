@@ -26,7 +26,7 @@ def test_what_is_written_is_read_again(study):
     assert dict(table.schema) == schema()
     assert table.columns == [
         "run", "link", "family", "probe", "size", "wait", "placement", "arrivals", "seq", "due_ns", "tx_ns",
-        "tx_done_ns", "rx_ns", "rtt_ns", "far_rx_ns", "far_tx_ns", "reply_ttl", "status", "flags",
+        "tx_done_ns", "rx_ns", "rtt_ns", "far_rx_ns", "far_tx_ns", "user_rx_ns", "reply_ttl", "status", "flags",
         "near_sched_real_ns", "near_soft_real_ns", "far_rx_real_ns", "far_sched_real_ns", "far_soft_real_ns",
         "near_rx_real_ns", "ack_real_ns",
     ]  # fmt: skip

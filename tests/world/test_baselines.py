@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import lab
-from lab.conditions import BASELINES, MAX_PAYLOAD, MIN_PAYLOAD
+from lab.conditions import BASELINES, EMPTY, MAX_PAYLOAD, MIN_PAYLOAD
 
 MODES = [("block", "inline"), ("spin", "inline"), ("block", "same-cpu"), ("block", "cross-cpu"), ("spin", "cross-cpu")]
-KERNEL = [name for name in BASELINES if name != "shm"]
+MESSAGES = [name for name in BASELINES if name not in EMPTY]
+KERNEL = [name for name in MESSAGES if name != "shm"]
 
 
 def measure(missing, name, **options):
@@ -53,7 +54,7 @@ def test_shm_is_two_cpus_that_spin(missing):
 
 
 @pytest.mark.parametrize("size", [MIN_PAYLOAD["pipe"], 57, 9_000, MAX_PAYLOAD])
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", MESSAGES)
 def test_sizes(missing, name, size):
     placement = "cross-cpu" if name == "shm" else "inline"
     check(measure(missing, name, size=size, placement=placement, count=50, warmup=5), size)
