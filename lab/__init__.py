@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from lab.errors import StudyError as StudyError
     from lab.errors import Unavailable as Unavailable
     from lab.errors import UsageError as UsageError
-    from lab.experiment import Experiment as Experiment
     from lab.experiment import compare as compare
+    from lab.plan import Experiment as Experiment
     from lab.single import World as World
     from lab.single import rtt as rtt
     from lab.streams import Stream as Stream
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Condition": "conditions",
-    "Experiment": "experiment",
+    "Experiment": "plan",
     "Interrupted": "errors",
     "LabError": "errors",
     "Report": "checkup",

@@ -29,6 +29,7 @@ from lab.checks import check_count
 from lab.conditions import EMPTY, Condition
 from lab.errors import Unavailable
 from lab.interrupts import noted
+from lab.plan import DEFAULT_WARMUP
 from lab.records import Records
 from lab.streams import Cpus, Stream, WireReport
 from lab.tuning import Tuning
@@ -37,7 +38,6 @@ from lab.wire import Wire, dropped_probes
 
 __all__ = ["Sockets", "choose_cpus", "send_stream"]
 
-DEFAULT_WARMUP = 100
 _DOMAINS = {4: socket.AF_INET, 6: socket.AF_INET6, None: socket.AF_UNIX}
 #: A stream gives up when nothing has come back for so long, and for at least so many probes.
 _SILENCE_NS = 10_000_000_000

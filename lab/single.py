@@ -23,7 +23,8 @@ from lab.host import clock_bracket, host
 from lab.impairments import Impairment, parse_impairment
 from lab.noise import Background
 from lab.overhead import stamping_cost
-from lab.probes import DEFAULT_WARMUP, choose_cpus, send_stream
+from lab.plan import DEFAULT_WARMUP
+from lab.probes import choose_cpus, send_stream
 from lab.servers import Server, find_server
 from lab.streams import Stream
 from lab.studies import Study

@@ -14,7 +14,7 @@ import pytest
 
 import lab
 from lab.cli import measuring
-from lab.experiment import Experiment
+from lab.plan import Experiment
 from lab.units import duration
 
 

@@ -7,7 +7,7 @@ import pytest
 import lab
 from lab.checks import MAX_COUNT
 from lab.conditions import BASELINES, ECHOED, HEADER_BYTES, LINKS, MAX_PAYLOAD, MIN_PAYLOAD, PROBES, WAYS, parse_target
-from lab.experiment import Experiment
+from lab.plan import Experiment
 
 SHM = {"link": "shm", "probe": "shm", "family": None, "wait": "spin", "placement": "cross-cpu"}
 

@@ -9,8 +9,8 @@ import pytest
 
 import lab
 from lab.cpus import assigned, parse_cpus
-from lab.experiment import Experiment
 from lab.overhead import stamping_cost
+from lab.plan import Experiment
 from lab.records import STAMPS
 from lab.single import stream_doubts, timing
 from lab.streams import Cpus
