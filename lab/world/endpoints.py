@@ -6,6 +6,7 @@ import errno
 import secrets
 import socket
 import struct
+from dataclasses import replace
 
 from lab.conditions import NIC, Condition
 from lab.errors import Unavailable
@@ -24,6 +25,7 @@ from lab.world.ends import (
 from lab.world.handshakes import open_connect, open_syn
 from lab.world.link import Link
 from lab.world.place import Place, host_socket
+from lab.world.stamping import Stamping
 
 __all__ = ["Endpoints", "open_endpoints"]
 
@@ -52,7 +54,12 @@ def open_endpoints(place: Place, condition: Condition) -> Endpoints:
     open_kind = {"icmp": _icmp, "tcp-connect": open_connect, "tcp-syn": open_syn}.get(condition.probe, _pair)
     opened: list[Closable] = []
     try:
-        return open_kind(place, link, condition, family, opened)
+        kept: tuple[Closable, ...] = ()
+        if condition.stages:
+            kept = (Stamping(place),)
+            opened.extend(kept)
+        ends = open_kind(place, link, condition, family, opened)
+        return replace(ends, kept=(*ends.kept, *kept))
     except OSError as error:
         for end in opened:
             end.close()

@@ -91,9 +91,9 @@ def open_syn(place: Place, link: Link, condition: Condition, family: int, opened
     near.connect((target, 0))
     if family == 6:
         ask_for_ttl(near, family)
-    ask_for_rx_stamps(near)
     stamping = Stamping(place)
     opened.append(stamping)
+    ask_for_rx_stamps(near)
     drain(near)
     return Endpoints(
         near,

@@ -23,14 +23,21 @@ _PATIENCE_S, _REPLY_S = 2.0, 0.1
 
 
 def ask_for_rx_stamps(end: socket.socket) -> None:
-    """Has the kernel's stamp (CLOCK_REALTIME) come beside each packet that is received."""
-    end.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _RX_SOFTWARE | _SOFTWARE)
+    """Has the kernel's stamp (CLOCK_REALTIME) come beside each packet that is received. Raises Unavailable."""
+    try:
+        end.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _RX_SOFTWARE | _SOFTWARE)
+    except OSError as error:
+        raise Unavailable(
+            "the kernel gives no stamps (SO_TIMESTAMPING)",
+            errno=error.errno,
+            fix="Some containers have none: leave --stages out, and use tcp-connect instead of tcp-syn",
+        ) from error
 
 
 class Stamping:
     """Keeps the kernel stamping what it receives, in all namespaces, until it is closed.
 
-    Raises Unavailable if it doesn't begin within two seconds.
+    Raises Unavailable if it refuses, or doesn't begin within two seconds.
     """
 
     def __init__(self, place: Place) -> None:
