@@ -45,6 +45,15 @@ Cpus = Annotated[
         "--cpus", metavar="NEAR[,FAR[,WIRE]]", help="the CPUs of the ends, and of the wire; default: those used least"
     ),
 ]
+Fifo = Annotated[
+    bool, typer.Option("--fifo", help="real-time priority (SCHED_FIFO) for both ends, for at most 10 s a stream")
+]
+Mlock = Annotated[bool, typer.Option("--mlock", help="keep all memory in RAM (mlockall)")]
+Awake = Annotated[bool, typer.Option("--awake", help="let no CPU sleep deeply meanwhile (/dev/cpu_dma_latency)")]
+BusyPoll = Annotated[
+    str | None,
+    typer.Option("--busy-poll", metavar="DUR", help="poll the network card in the kernel (SO_BUSY_POLL); not on lo"),
+]
 World = Annotated[
     str | None,
     typer.Option(
