@@ -70,7 +70,7 @@ def test_the_limits_themselves_are_allowed(probe, family):
 
 @pytest.mark.parametrize("wait", ["epoll", "yield"])
 def test_what_sleeps_or_yields_may_share_a_cpu(wait):
-    assert lab.Condition(probe="udp", wait=wait, placement="same-cpu", stages=True).wait == wait
+    assert lab.Condition(probe="udp", wait=wait, placement="same-cpu").wait == wait
     assert lab.Condition(wait=wait, think_ns=1_000).think_ns == 1_000
 
 
