@@ -22,6 +22,7 @@ from lab.host import clocksource
 from lab.world import HostWorld, Place, PrivateWorld
 from lab.world.baselines import CROSSES
 from lab.world.links import LINKS
+from lab.world.stamping import Stamping
 
 __all__ = ["Item", "Report", "doctor"]
 
@@ -149,6 +150,7 @@ def _private_world() -> Iterator[Item]:
         yield Item("namespaces", "ok", f"made a private network ({world.rights})")
         for family in (4, 6):
             yield _raw_socket(world, family)
+        yield _stamps(world)
         for name in WAYS:
             yield _way(world, name)
         yield _impairment()
@@ -190,6 +192,16 @@ def _impairment() -> Item:
         "Load netem (modprobe sch_netem), where the kernel has it",
         f"no --impair for {unwired}",
     )
+
+
+def _stamps(world: PrivateWorld) -> Item:
+    """Whether the kernel tells when it took and received a packet."""
+    try:
+        stamping = Stamping(world)
+    except Unavailable as error:
+        return Item("stamps", "missing", error.reason, error.fix, "no --stages, and no tcp-syn")
+    stamping.close()
+    return Item("stamps", "ok", "the kernel stamps packets: --stages tells where the time goes")
 
 
 def _raw_socket(world: PrivateWorld, family: int) -> Item:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import secrets
@@ -18,7 +19,7 @@ from lab.checks import check_count
 from lab.conditions import BASELINES, NIC, WAYS, Condition, parse_target
 from lab.cpus import assigned, parse_cpus
 from lab.doubts import doubts, machine_doubts
-from lab.errors import Unavailable, UsageError, errno_name
+from lab.errors import StreamError, Unavailable, UsageError, errno_name
 from lab.host import clock_bracket, host
 from lab.impairments import Impairment, parse_impairment
 from lab.noise import Background
@@ -111,8 +112,9 @@ def rtt(
         try:
             stream = send(condition, count, warmup)
             if condition.stages and stream.received and not stream.interrupted:
-                cost = stamping_cost(condition, float(np.median(stream.rtt_ns)), send)
-                stream = replace(stream, stamping_cost_ns=cost)
+                with contextlib.suppress(StreamError):  # what was measured is there, whatever becomes of these
+                    cost = stamping_cost(condition, float(np.median(stream.rtt_ns)), send)
+                    stream = replace(stream, stamping_cost_ns=cost)
         except BaseException:
             if study is not None:
                 study.remove()

@@ -247,6 +247,23 @@ def test_one_cpu(run):
         assert "taskset" in line
 
 
+@pytest.mark.parametrize("arguments", [("--stages",), ("--probe", "udp", "-6", "--stages"), ("--probe", "tcp-syn")])
+def test_a_kernel_that_gives_no_stamps(run, arguments):
+    done = run("rtt", "lo", *arguments, faults=("no-stamps",))
+    assert done.returncode == 1
+    line = error_line(done)
+    assert "SO_TIMESTAMPING" in line
+    assert "leave --stages out" in line
+
+
+def test_doctor_says_that_the_kernel_gives_no_stamps(run):
+    document = json.loads(run("doctor", "--json", faults=("no-stamps",)).stdout)
+    (item,) = [item for item in document["items"] if item["id"] == "stamps"]
+    assert item["status"] == "missing"
+    assert "ENOPROTOOPT" in item["evidence"]
+    assert not document["ok"]
+
+
 def test_cpus_that_do_not_suit_the_placement(run):
     """In a process that may use one CPU; which one, the refusal tells."""
     cpu = error_line(run("rtt", "lo", "--cpus", "none", faults=("one-cpu",))).split()[-1]

@@ -65,6 +65,36 @@ def test_exactly_the_dropped_replies_are_lost(world, family, link, probe, wait, 
     assert table["rx_ns"].null_count() == 3
 
 
+@pytest.mark.parametrize("probe", ["icmp", "udp"])
+@pytest.mark.parametrize("arrivals", ["periodic", "poisson"])
+def test_a_schedule_tells_its_losses(world, family, probe, arrivals):
+    condition = lab.Condition(family=family, probe=probe, arrivals=arrivals, period_ns=100_000, timeout_ns=200_000_000)
+    with open_endpoints(world, condition) as ends:
+        drop_replies(ends.near, seq_offset(probe, family))
+        stream = send_stream(condition, ends, count=100, warmup=0, seed=1)
+    assert stream.lost_seq.tolist() == DROPPED
+    assert (stream.sent, stream.received, stream.lost) == (100, 97, 3)
+    assert len(stream.response_ns) == len(stream.rtt_ns) == 97
+    assert np.all(stream.response_ns >= stream.rtt_ns)
+
+
+@pytest.mark.parametrize("probe", ["icmp", "udp"])
+def test_stamps_stay_with_their_probes_where_replies_are_lost(world, family, probe):
+    """What was lost was stamped on its way, too; nobody else's stamps are shifted by it."""
+    condition = lab.Condition(family=family, probe=probe, stages=True, timeout_ns=20_000_000)
+    with open_endpoints(world, condition) as ends:
+        drop_replies(ends.near, seq_offset(probe, family))
+        stream = send_stream(condition, ends, count=100, warmup=0)
+    assert stream.lost_seq.tolist() == DROPPED
+    tx_ns = stream.records["tx_ns"] + stream.clock_offset_ns
+    for name in ("near_sched_real_ns", "near_soft_real_ns"):
+        assert np.all(stream.stamps[name] >= tx_ns)
+        assert np.all(stream.stamps[name][:-1] <= tx_ns[1:])
+    assert np.flatnonzero(stream.stamps["near_rx_real_ns"] == 0).tolist() == DROPPED
+    assert stream.stages_complete == 1
+    assert all(np.all(stage >= 0) for stage in stream.stages_ns.values())
+
+
 def nft(tool, world, *rules):
     """Rules of the near namespace."""
     enter = ["nsenter", f"--target={world.pid}", "--user", "--net", "--preserve-credentials"]
