@@ -9,7 +9,7 @@ import numpy as np
 
 from lab.conditions import Condition
 from lab.units import format_duration, format_ns
-from lab.verify.findings import SHOWN, Finding
+from lab.verify.findings import SHOWN, SKIPPED, Finding
 from lab.verify.rounds import Rounds, interleaved
 from lab.verify.subject import Check, Subject, attempted
 
@@ -67,7 +67,9 @@ def findings(
         condition = Condition(probe=probe, wait=wait, placement=placement, think_ns=_THINK_NS)
         where = ", ".join(way)
         found = attempted(where, partial(measure, where, condition, rounds if way in judged else rounds // 4))
-        yield found if way in judged else Finding(where, SHOWN, f"{found.evidence} (not judged)")
+        if way in shown and found.status != SKIPPED:
+            found = Finding(where, SHOWN, f"{found.evidence} (not judged)")
+        yield found
 
 
 CHECK = Check(

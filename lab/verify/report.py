@@ -38,7 +38,7 @@ def verify(
     """
     say = say or (lambda _text: None)
     items = []
-    with visit(world, ("lo", "veth") if world != "host" else ("lo",)) as (place, warnings):
+    with visit(world, ("lo", "veth")) as (place, warnings):
         for text in warnings:
             say(text)
         subject = Subject(place, send, seed)

@@ -130,8 +130,8 @@ def scheduled(room=10_000):
     return records
 
 
-def judge_schedule(records, room=10_000):
-    return stall.judge_schedule("here", records, stall_ns=STALL_NS, period_ns=PERIOD_NS, room=room)
+def judge_schedule(records, dropped=0):
+    return stall.judge_schedule("here", records, stall_ns=STALL_NS, period_ns=PERIOD_NS, dropped=dropped)
 
 
 def test_all_that_were_due_while_the_reflector_stopped_waited():
@@ -140,11 +140,18 @@ def test_all_that_were_due_while_the_reflector_stopped_waited():
     assert "1,000 probes were due, 1,000 waited" in found.evidence
 
 
-def test_a_small_buffer_loses_what_it_cannot_hold_and_no_more():
-    assert judge_schedule(scheduled(room=256), room=256).status == "pass"
-    assert "256 waited" in judge_schedule(scheduled(room=256), room=256).evidence
-    assert judge_schedule(scheduled(room=200), room=256).status == "fail"
-    assert judge_schedule(scheduled(room=256)).status == "fail"
+def test_what_is_lost_must_have_been_dropped_by_the_kernel():
+    found = judge_schedule(scheduled(room=256), dropped=744)
+    assert found.status == "pass"
+    assert "256 waited" in found.evidence
+    assert judge_schedule(scheduled(room=256), dropped=743).status == "fail"
+    assert judge_schedule(scheduled(room=0), dropped=1_000).status == "fail"
+
+
+def test_a_reply_out_of_the_middle_of_the_stop_is_found_out():
+    records = scheduled()
+    records["rx_ns"][700] = records["tx_ns"][700] + 5_000
+    assert judge_schedule(records).status == "fail"
 
 
 def test_a_schedule_that_waits_for_the_reply_is_found_out():

@@ -11,9 +11,10 @@ from functools import partial
 import numpy as np
 import pytest
 
+from lab import probes
 from lab.probes import send_stream
 from lab.records import RECEIVED
-from lab.verify import causality, comparison, known_delay, stall, witness
+from lab.verify import causality, comparison, known_delay, stall, verify, witness
 from lab.verify.subject import Subject
 
 SHIFT_NS = 5_000
@@ -115,3 +116,21 @@ def test_a_loop_that_errs_is_found_out(world, fault, name):
 def test_a_biased_comparison_is_found_out(world):
     """The reflector itself holds one label's replies for 500 ns."""
     assert statuses(world, "a-a", comparisons=20, holds_ns=(0, 500)) == {"fail"}
+
+
+def test_a_buffer_that_is_too_small_is_told_from_a_loop_that_drops(world, monkeypatch):
+    monkeypatch.setattr(probes, "_MOST_ROOM", 100_000)
+    scheduled, closed = CHECKS["stall"](Subject(world))
+    assert (scheduled.status, closed.status) == ("pass", "pass")
+    assert "no room for 0" not in scheduled.evidence
+
+
+def test_what_a_place_lacks_is_skipped(world):
+    """The machine's own network has no veth of ours."""
+    told = []
+    check = replace(causality.CHECK, findings=partial(causality.findings, probes=("udp",), families=(4,), count=200))
+    report = verify(world="host", checks=[check], say=told.append)
+    (item,) = report.items
+    assert [finding.status for finding in item.findings][1:] == ["skipped"]
+    assert "veth is made in a private world" in item.findings[1].evidence
+    assert told == [f"1 of 1, causality: {check.claim}"]
