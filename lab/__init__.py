@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lab.single import rtt as rtt
     from lab.streams import Stream as Stream
     from lab.studies import Study as Study
+    from lab.verification import verify as verify
 
 _HOME = {
     "Condition": "conditions",
@@ -38,6 +39,7 @@ _HOME = {
     "compare": "experiment",
     "doctor": "checkup",
     "rtt": "single",
+    "verify": "verification",
 }
 __all__ = sorted(_HOME)
 

@@ -28,7 +28,7 @@ def verify(world: World = None, as_json: Json = False) -> None:
 
     Exits 1 if a check fails. Let nothing else run meanwhile: it is the machine that is judged, too.
     """
-    from lab.verify import verify
+    from lab.verification import verify
 
     report = verify(world=world, say=note)
     if as_json:

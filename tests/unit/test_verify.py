@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from lab.records import LOST, RECEIVED, RECORD, STAMPS
-from lab.verify import causality, comparison, known_delay, stall, witness
-from lab.verify.findings import Finding, Item, Report
-from lab.verify.rounds import Rounds
-from lab.verify.sightings import Messages, by_number
+from lab.verification import causality, comparison, known_delay, stall, witness
+from lab.verification.findings import Finding, Item, Report
+from lab.verification.rounds import Rounds
+from lab.verification.sightings import Messages, by_number
 
 OFFSET_NS = 1_700_000_000_000_000_000
 OWN = ("due_ns", "tx_ns", "far_rx_ns", "far_tx_ns", "rx_ns")

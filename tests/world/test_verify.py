@@ -14,8 +14,8 @@ import pytest
 from lab import probes
 from lab.probes import send_stream
 from lab.records import RECEIVED
-from lab.verify import causality, comparison, known_delay, stall, verify, witness
-from lab.verify.subject import Subject
+from lab.verification import causality, comparison, known_delay, stall, verify, witness
+from lab.verification.subject import Subject
 
 SHIFT_NS = 5_000
 

@@ -11,9 +11,9 @@ import numpy as np
 from lab import stats
 from lab.conditions import Condition
 from lab.units import format_ns
-from lab.verify.findings import Finding
-from lab.verify.rounds import Rounds, interleaved
-from lab.verify.subject import Check, Subject, attempted
+from lab.verification.findings import Finding
+from lab.verification.rounds import Rounds, interleaved
+from lab.verification.subject import Check, Subject, attempted
 
 __all__ = ["ALIKE", "SENSITIVITY", "alike", "judge_added", "judge_alike", "sensitivity"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lab.probes import send_stream
-from lab.verify import causality, comparison, known_delay, stall, witness
-from lab.verify.findings import Item, Report
-from lab.verify.subject import Check, Send, Subject
+from lab.verification import causality, comparison, known_delay, stall, witness
+from lab.verification.findings import Item, Report
+from lab.verification.subject import Check, Send, Subject
 from lab.world import Place, visit
 
 __all__ = ["CHECKS", "verify"]

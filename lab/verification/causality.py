@@ -11,8 +11,8 @@ import numpy.typing as npt
 from lab.conditions import Condition
 from lab.records import RECEIVED, Records
 from lab.units import format_ns
-from lab.verify.findings import SKIPPED, Finding
-from lab.verify.subject import Check, Subject, attempted
+from lab.verification.findings import SKIPPED, Finding
+from lab.verification.subject import Check, Subject, attempted
 
 __all__ = ["CHECK", "findings", "judge"]
 

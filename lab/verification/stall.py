@@ -14,8 +14,8 @@ import numpy as np
 from lab.conditions import Condition
 from lab.records import RECEIVED, Records
 from lab.units import format_duration, format_ns
-from lab.verify.findings import Finding
-from lab.verify.subject import Check, Subject, attempted
+from lab.verification.findings import Finding
+from lab.verification.subject import Check, Subject, attempted
 from lab.world import Endpoints
 
 __all__ = ["CHECK", "findings", "judge_closed", "judge_schedule"]

@@ -15,9 +15,9 @@ from lab.errors import Unavailable
 from lab.host import clock_bracket
 from lab.records import RECEIVED, Records
 from lab.units import format_ns
-from lab.verify.findings import SKIPPED, Finding
-from lab.verify.sightings import Tap, by_number
-from lab.verify.subject import Check, Subject, attempted
+from lab.verification.findings import SKIPPED, Finding
+from lab.verification.sightings import Tap, by_number
+from lab.verification.subject import Check, Subject, attempted
 
 __all__ = ["CHECK", "Clock", "findings", "judge"]
 

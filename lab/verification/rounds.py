@@ -11,7 +11,7 @@ import numpy.typing as npt
 from lab import stats
 from lab.conditions import Condition
 from lab.records import RECEIVED
-from lab.verify.subject import Subject
+from lab.verification.subject import Subject
 from lab.world import Endpoints
 
 __all__ = ["Rounds", "interleaved"]

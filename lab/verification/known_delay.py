@@ -9,9 +9,9 @@ import numpy as np
 
 from lab.conditions import Condition
 from lab.units import format_duration, format_ns
-from lab.verify.findings import SHOWN, SKIPPED, Finding
-from lab.verify.rounds import Rounds, interleaved
-from lab.verify.subject import Check, Subject, attempted
+from lab.verification.findings import SHOWN, SKIPPED, Finding
+from lab.verification.rounds import Rounds, interleaved
+from lab.verification.subject import Check, Subject, attempted
 
 __all__ = ["CHECK", "findings", "judge"]
 

@@ -10,7 +10,7 @@ from lab.conditions import Condition
 from lab.errors import StreamError, Unavailable
 from lab.probes import send_stream
 from lab.streams import Stream
-from lab.verify.findings import FAIL, SKIPPED, Finding
+from lab.verification.findings import FAIL, SKIPPED, Finding
 from lab.world import Endpoints, Link, Place, open_endpoints
 
 __all__ = ["Check", "Send", "Subject", "attempted"]

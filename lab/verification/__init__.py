@@ -6,7 +6,7 @@ measure with, the function that sends a stream, is a parameter: a test gives the
 
 from __future__ import annotations
 
-from lab.verify.findings import Finding, Item, Report
-from lab.verify.report import verify
+from lab.verification.findings import Finding, Item, Report
+from lab.verification.report import verify
 
 __all__ = ["Finding", "Item", "Report", "verify"]
