@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,15 +34,28 @@ class Rounds:
 
 
 def interleaved(
-    subject: Subject, condition: Condition, ends: Endpoints, holds_ns: Sequence[int], *, rounds: int, count: int
+    subject: Subject,
+    condition: Condition,
+    ends: Endpoints,
+    holds_ns: Sequence[int],
+    *,
+    rounds: int,
+    count: int,
+    cycle_ns: int = 0,
+    **options: Any,
 ) -> Rounds:
-    """A fresh run of `count` probes for each hold in each round, in an order drawn beforehand from the seed."""
+    """A fresh run of `count` probes for each hold in each round, in an order drawn beforehand from the seed.
+
+    cycle_ns: what the near end's think time makes up a shorter hold to. options: of the sender.
+    """
     columns = np.tile(np.arange(len(holds_ns)), (rounds, 1))
     order = np.random.default_rng(subject.seed).permuted(columns, axis=1)
     rtt_ns, held_ns = np.zeros(order.shape), np.zeros(order.shape)
     for round_, planned in enumerate(order):
         for column in planned:
-            stream = subject.stream(condition, ends, count=count, warmup=_WARMUP, hold_ns=holds_ns[column])
+            hold_ns = holds_ns[column]
+            paced = replace(condition, think_ns=max(0, cycle_ns - hold_ns))
+            stream = subject.stream(paced, ends, count=count, warmup=_WARMUP, hold_ns=hold_ns, **options)
             received = stream.records[stream.records["status"] == RECEIVED]
             rtt_ns[round_, column] = _p50(received["rx_ns"] - received["tx_ns"])
             held_ns[round_, column] = _p50(received["far_tx_ns"] - received["far_rx_ns"])
