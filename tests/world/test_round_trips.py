@@ -11,7 +11,12 @@ import pytest
 import lab
 from lab.conditions import MIN_PAYLOAD
 
-MODES = [("block", "inline"), ("spin", "inline"), ("block", "same-cpu"), ("block", "cross-cpu"), ("spin", "cross-cpu")]
+MODES = [
+    (wait, placement)
+    for placement in ("inline", "same-cpu", "cross-cpu")
+    for wait in ("block", "epoll", "spin", "yield")
+    if (wait, placement) != ("spin", "same-cpu")
+]
 
 
 def measure(world, missing, link, **options):
