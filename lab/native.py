@@ -82,6 +82,7 @@ class StreamSpec:
     wait: str
     arrivals: str = "closed"
     far_cpu: int = -1
+    shares_cpu: bool = False
     size: int
     icmp_id: int = 0
     near_port: int = 0

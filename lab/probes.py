@@ -153,6 +153,7 @@ def send_stream(
         wait=condition.wait,
         arrivals="scheduled" if scheduled else "closed",
         far_cpu=-1 if cpus.far is None else cpus.far,
+        shares_cpu=cpus.near in (cpus.far, cpus.wire),
         size=condition.size,
         icmp_id=ends.icmp_id,
         near_port=ends.near_port,

@@ -108,6 +108,8 @@ struct lab_stream {
     int32_t wait;             /* enum lab_wait, for both ends */
     int32_t arrivals;         /* enum lab_arrivals */
     int32_t far_cpu;          /* CPU of the reflector's own thread; -1: the calling thread plays both ends */
+    int32_t shares_cpu;       /* another thread that probes need, the reflector's or a wire's, runs on the caller's CPU:
+                                 LAB_SCHEDULED offers it to them while it polls */
     int32_t size;             /* payload bytes of a probe */
     uint32_t icmp_id;         /* identifier of echo requests (a ping socket chooses its own) */
     unsigned char target[16]; /* the address asked, network order; 4 bytes of it for IPv4 */

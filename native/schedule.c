@@ -18,7 +18,6 @@ struct open_loop {
     int64_t open;       /* probes under way */
     int64_t unread;     /* probes sent since the stamps were read */
     int64_t refused_ns; /* when the kernel first refused the next probe; 0: it has not */
-    bool shares_cpu;    /* with the reflector's thread */
 };
 
 static int64_t due(const struct open_loop *l) {
@@ -68,7 +67,7 @@ static int rest(struct open_loop *l, int64_t until_ns, int64_t now) {
     struct lab_stream *s = n->stream;
     int64_t sleep_ns = until_ns - s->margin_ns - now;
     if (polls(s->wait) || sleep_ns <= 0) {
-        if (s->wait == LAB_YIELD || l->shares_cpu) sched_yield();
+        if (s->wait == LAB_YIELD || s->shares_cpu) sched_yield();
         return 0;
     }
     if (l->unread) {
@@ -124,7 +123,7 @@ static int run(struct open_loop *l) {
 }
 
 int schedule_run(struct near *n) {
-    struct open_loop l = {.near = n, .shares_cpu = n->stream->far_cpu >= 0 && n->stream->far_cpu == sched_getcpu()};
+    struct open_loop l = {.near = n};
     if (!polls(n->stream->wait)) n->stream->margin_ns = sleep_margin();
     l.start_ns = now_ns() + n->stream->margin_ns + LEAD_NS;
     int error = run(&l);

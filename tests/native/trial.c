@@ -183,6 +183,7 @@ struct trial trial_over(struct setup setup, int near, int far) {
                    .family = family,
                    .wait = setup.wait,
                    .far_cpu = place(setup.placement),
+                   .shares_cpu = setup.placement == SAME_CPU || (setup.placement == OWN_THREAD && cpu_count() < 2),
                    .size = setup.size,
                    .icmp_id = 0xbeef,
                    .nonce = 0x0123456789abcdef,

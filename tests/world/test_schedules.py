@@ -79,6 +79,19 @@ def test_a_stall_is_seen_by_all_that_were_due(world, family):
     assert np.count_nonzero(stream.rtt_ns >= 50 * PERIOD_NS) == 1
 
 
+def test_a_wire_on_the_same_cpu_is_not_starved(missing, family):
+    """The sender polls there between two probes, and must let the wire have its turn."""
+    try:
+        stream = lab.rtt(
+            "veth", family=family, probe="udp", impair="delay=1ms,by=wire", interval="200us", count=COUNT, timeout="5s"
+        )
+    except lab.Unavailable as error:
+        missing(str(error))
+    check(stream)
+    assert stream.cpus.wire == stream.cpus.near
+    assert stream.most_open > 1
+
+
 def test_losses_on_schedule_are_those_of_the_wire(missing, family):
     try:
         stream = lab.rtt(
