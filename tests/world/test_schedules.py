@@ -95,7 +95,7 @@ def test_a_wire_on_the_same_cpu_is_not_starved(missing, family):
 def test_losses_on_schedule_are_those_of_the_wire(missing, family):
     try:
         stream = lab.rtt(
-            "veth", family=family, probe="udp", impair="loss=5%,seed=3", interval="200us", count=2000, timeout="50ms"
+            "veth", family=family, probe="udp", impair="loss=5%,seed=3", interval="200us", count=2000, timeout="500ms"
         )
     except lab.Unavailable as error:
         missing(str(error))
