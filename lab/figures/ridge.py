@@ -125,7 +125,7 @@ def density(delays: Array) -> tuple[Array, Array]:
     bins_per_width = 6
     logs = np.log10(delays)
     size = width / bins_per_width
-    bins = math.ceil((logs.max() - logs.min()) / size) + 8 * bins_per_width
+    bins = math.ceil((logs.max() - logs.min()) / size) + 8 * bins_per_width + 1  # at least as many as the kernel has
     counts, edges = np.histogram(logs, bins, range=(logs.min() - 4 * width, logs.min() - 4 * width + bins * size))
     kernel = np.exp(-0.5 * (np.arange(-4 * bins_per_width, 4 * bins_per_width + 1) / bins_per_width) ** 2)
     smooth = np.convolve(counts, kernel, mode="same")

@@ -304,6 +304,7 @@ def test_a_coarse_clock_makes_no_comb(step):
 def test_the_density_of_hardly_anything(delays):
     x, y = density(np.array(delays))
     assert np.isfinite(y).all()
+    assert len(x) == len(y)
     assert x[0] < min(delays) <= max(delays) < x[-1]
 
 
