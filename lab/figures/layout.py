@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NO_NETWORK", "WIDTHS", "absences", "bands", "families", "key", "label_rows", "legend", "note", "probes_of",
-    "shift", "sorting", "title", "x_label",
+    "shape", "shift", "sorting", "title", "x_label",
 ]  # fmt: skip
 
 #: Inches, by the number of panels beside each other: a page's 830 pixels show the smallest text ten of them high.
-WIDTHS = {1: 6.2, 2: 7.8, 3: 9.0, 4: 11.5, 5: 14.0}
+WIDTHS = {1: 6.2, 2: 7.8, 3: 9.0}
 #: What baselines are called together.
 NO_NETWORK = "no network"
+#: Characters of a title to an inch of the figure's width, names of rows included.
+_PER_INCH = 12.5
 #: Points of what is said within and beside the panels.
 _SIZE = 8.5
 _BAND = "#f4f4f4"
@@ -34,15 +38,25 @@ def probes_of(samples: Samples) -> list[str]:
     return [probe for probe in PROBES if any(row["probe"] == probe for row in samples.summary.rows)]
 
 
+def shape(panels: int) -> tuple[int, int]:
+    """Rows and columns for so many panels: as many as are readable beside each other, the rest below."""
+    rows = math.ceil(panels / max(WIDTHS))
+    return rows, math.ceil(panels / rows)
+
+
 def title(axes: Axes, samples: Samples, name: str, probes: Collection[str]) -> None:
-    """A panel's name, and how the ends waited: that decides as much as the link does."""
-    axes.set_title(f"{name}: {modes(samples, probes)}", loc="left", fontsize=10)
+    """A panel's name, and how the ends waited: that decides as much as the link does. Wrapped to its column."""
+    figure: Any = axes.figure
+    place: Any = axes.get_subplotspec()
+    share = len(place.colspan) / place.get_gridspec().ncols
+    width = int(figure.get_figwidth() * share * _PER_INCH)
+    axes.set_title(textwrap.fill(f"{name}: {modes(samples, probes)}", width), loc="left", fontsize=10)
 
 
 def x_label(axes: Axes) -> None:
     """What the x axis is, in the size of the rest."""
     axes.set_xlabel("round-trip delay (µs)", fontsize=9)
-    axes.tick_params(axis="x", labelsize=_SIZE)
+    axes.tick_params(axis="x", labelsize=_SIZE, labelbottom=True)
 
 
 def shift(samples: Samples, family: int | None) -> float:

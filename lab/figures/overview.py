@@ -38,10 +38,14 @@ def overview(samples: Samples) -> Figure:
     with context():
         from lab.figures.shown import ShownFigure
 
-        columns = max(len(probes), 1)
-        figure = ShownFigure(figsize=(layout.WIDTHS[columns], 0.27 * len(ways) + 1.6), layout="constrained")
-        panels = figure.subplots(1, columns, sharex=True, sharey=True, squeeze=False)[0]
-        for axes, probe in zip(panels, probes or [layout.NO_NETWORK], strict=True):
+        names = probes or [layout.NO_NETWORK]
+        rows_of_panels, columns = layout.shape(len(names))
+        height = (0.27 * len(ways) + 0.75) * rows_of_panels + 0.85
+        figure = ShownFigure(figsize=(layout.WIDTHS[columns], height), layout="constrained")
+        panels = figure.subplots(rows_of_panels, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        for axes in panels[len(names) :]:
+            axes.remove()
+        for axes, probe in zip(panels, names, strict=False):
             layout.title(axes, samples, probe, [probe] if probes else BASELINES)
             log_microseconds(axes, *_limits(shown))
             axes.set_ylim(len(ways) - 0.4, -0.6)
@@ -60,7 +64,8 @@ def overview(samples: Samples) -> Figure:
                 rows = [row for row in shown if row["family"] == family and row["probe"] in (probe, row["link"])]
                 _marks(axes, rows, [ways.index(row["link"]) + layout.shift(samples, family) for row in rows])
             layout.x_label(axes)
-        layout.label_rows(panels[0], ways)
+        for axes in panels[::columns]:
+            layout.label_rows(axes, ways)
         intervals = any(row[f"{quantile}_ci_ns"] for row in shown for quantile in ("p50", "p99"))
         layout.legend(figure, _keys(samples, baselines, intervals=intervals))
         caption(

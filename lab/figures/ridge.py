@@ -39,23 +39,24 @@ def ridge(samples: Samples) -> Figure:
     """A panel a probe kind, IPv6 light behind the line of IPv4, and the baselines in a panel of their own below."""
     links, baselines, _ = samples.sorted_ways()
     probes = layout.probes_of(samples)
-    heights = [len(ways) + _HEIGHT for ways in (links, baselines) if ways]
+    rows_of_panels, columns = layout.shape(max(len(probes), 1))
+    heights = [len(ways) + _HEIGHT for ways in (*[links] * rows_of_panels, baselines) if ways]
     with context():
         from lab.figures.shown import ShownFigure
 
-        columns = max(len(probes), 1)
         height = 0.27 * sum(heights) + 0.75 * len(heights) + 0.9
         figure = ShownFigure(figsize=(layout.WIDTHS[columns], height), layout="constrained")
         grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
         first: Any = None
-        for column, probe in enumerate(probes):
-            axes = figure.add_subplot(grid[0, column], sharex=first, sharey=first)
+        for place, probe in enumerate(probes):
+            row, column = divmod(place, columns)
+            axes = figure.add_subplot(grid[row, column], sharex=first, sharey=first)
             cells = [Cell(probe, family, link) for link in links for family in (6, 4)]
             _panel(axes, samples, cells, links)
             for link, below, why in layout.absences(samples, probe, links):
                 layout.note(axes, links.index(link), why, below=below - 0.3, banded=False)
             layout.title(axes, samples, probe, [probe])
-            if first is not None:
+            if column > 0:
                 axes.tick_params(labelleft=False)
             first = first or axes
         if links:

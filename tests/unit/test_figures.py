@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 import lab
-from lab.conditions import BASELINES, ECHOED, LINKS
+from lab.conditions import BASELINES, ECHOED, LINKS, PROBES
 from lab.figures import KINDS, save
 from lab.figures.ridge import density
 from lab.figures.style import REST, line_of, mark_of
@@ -132,7 +132,7 @@ def test_an_axis_has_at_least_two_numbers(study, kind):
     "runs",
     [
         RUNS,
-        ways(probes=ECHOED, number=1, count=20),
+        ways(probes=PROBES, number=1, count=20),
         ways(("lo",), (4,), baselines=()),
         ways(("veth", "tun"), (6,), baselines=("pipe",)),
         ways((), baselines=BASELINES),
@@ -140,7 +140,11 @@ def test_an_axis_has_at_least_two_numbers(study, kind):
     ids=["two links", "everything", "one link", "one family", "baselines"],
 )
 def test_no_text_is_cut_or_overlaps(study, runs, kind):
-    figure = study(runs, skipped=SKIPPED).plot(kind)
+    assert_apart(study(runs, skipped=SKIPPED).plot(kind))
+
+
+def assert_apart(figure):
+    """Every text is whole, and none lies on another."""
     texts = [(text.get_text(), text.get_window_extent()) for text in drawn_texts(figure)]
     assert len(texts) > 5
     for text, box in texts:
@@ -154,11 +158,36 @@ def test_no_text_is_cut_or_overlaps(study, runs, kind):
 
 
 def test_text_is_readable_at_the_width_of_a_page(study):
-    made = study(ways(probes=ECHOED, number=1, count=20))
+    made = study(ways(probes=PROBES, number=1, count=20))
     for kind in KINDS:
         figure = made.plot(kind)
         pixels = 830 / (figure.get_figwidth() * 72)
         assert min(text.get_fontsize() for text in drawn_texts(figure)) * pixels >= 9, kind
+
+
+@pytest.mark.parametrize("kind", ["overview", "ridge"])
+@pytest.mark.parametrize(("count", "rows"), [(1, [1]), (3, [3]), (4, [2, 2]), (5, [3, 2])])
+def test_no_more_than_three_kinds_stand_beside_each_other(study, kind, count, rows):
+    figure = study(ways(THREE, probes=PROBES[:count], baselines=())).plot(kind)
+    assert [axes.get_title(loc="left").split(":")[0] for axes in figure.axes] == list(PROBES[:count])
+    figure.draw_without_rendering()
+    tops = [axes.get_position().y1 for axes in figure.axes]
+    assert [len(list(row)) for _, row in itertools.groupby(tops, key=lambda top: round(top, 3))] == rows
+    for axes in figure.axes:
+        first = axes.get_subplotspec().is_first_col()
+        assert [name for name in rows_from_top(axes) if name] == (list(THREE) if first else [])
+
+
+@pytest.mark.parametrize("kind", ["overview", "ridge"])
+def test_a_long_title_is_wrapped_to_its_panel(study, records, kind):
+    made = study({})
+    for probe in ECHOED:
+        condition = lab.Condition(probe=probe, wait="yield", arrivals="poisson", period_ns=50_000, stages=True)
+        rows = records([6600] * 40)
+        made.add_run(condition, rows, {"round": 1, **counts(rows), "period_ns": 50_000, "stages": True})
+    figure = made.plot(kind)
+    assert "stages" in figure.axes[0].get_title(loc="left")
+    assert_apart(figure)
 
 
 # ---- overview ----
