@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lab.conditions import Condition
+from lab.delays import stages_ns
 from lab.errors import StudyError, UsageError
 from lab.records import Records
 from lab.tables import batches, plain_columns, schema
@@ -256,6 +257,22 @@ class Study:
         runs = [run for run in self.document["runs"] if run["arrivals"] != "closed"]
         return self._by_run(pl.col("rtt_ns") + pl.col("tx_ns") - pl.col("due_ns"), runs) if runs else {}
 
+    def stages(self) -> dict[int, dict[str, np.ndarray[Any, Any]]]:
+        """The stages of the received probes in ns, int64, by run and by name; of the runs whose probes were stamped."""
+        import polars as pl
+
+        offsets = {run["run"]: run["clock_offset_ns"] for run in self.document["runs"] if run.get("stages")}
+        if not offsets:
+            return {}
+        stamped = self.scan().filter(pl.col("run").is_in(list(offsets)))
+        times = pl.selectors.ends_with("_ns")
+        frame = self._collect(stamped.select("run", times).drop_nulls("rtt_ns").fill_null(0))
+        found = {}
+        for (run,), group in frame.group_by("run", maintain_order=True):
+            rows = plain_columns(group)
+            found[run] = stages_ns(rows, rows, offsets[run])
+        return found
+
     def _by_run(self, delay: pl.Expr, runs: list[dict[str, Any]]) -> dict[int, np.ndarray[Any, Any]]:
         """A delay of the probes of these runs, by run; where it is null they are left out."""
         frame = self._collect(self.scan().select("run", delay.alias("ns")).drop_nulls())
@@ -271,18 +288,19 @@ class Study:
         return summarise(self)
 
     def plot(self, kind: str = "ecdf", *, highlight: str | None = None) -> Figure:
-        """A matplotlib figure. Raises UsageError for an unknown kind or link, StudyError if nothing came back.
+        """A matplotlib figure. Raises UsageError for an unknown kind or link, StudyError if there is nothing to draw.
 
         ``overview``: p50 and p99 of every link with their intervals, a row a link. ``ridge``: the distributions of all
         links under one another. ``ecdf``, ``ccdf``: what fraction took no longer, or longer, than x; with more than
         three links, lo and ``highlight`` (default: veth, or else the slowest) are in colour and the rest is grey.
+        ``stages``: where the time goes, a bar a link, of a study measured with stages.
         """
         from lab.figures import draw
 
         return draw(self, kind, highlight)
 
     def save_figures(self) -> list[Path]:
-        """Draws every figure into the study's folder, as PNG. Returns their paths."""
+        """Draws every figure that the study has the data for into its folder, as PNG. Returns their paths."""
         from lab.figures import draw_all, save
 
         (self.path / "figures").mkdir(exist_ok=True)

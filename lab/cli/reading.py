@@ -35,7 +35,8 @@ def plot(
     """Draw a study as a figure.
 
     overview: p50 and p99 of every link. ridge: the distributions of all links under one another. ecdf: which fraction
-    of the round trips took no longer than x. ccdf: which took longer, to show the tail.
+    of the round trips took no longer than x. ccdf: which took longer, to show the tail. stages: where the time goes,
+    of a study measured with --stages.
     """
     from lab.figures import save
     from lab.studies import Study

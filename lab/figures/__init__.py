@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "draw", "draw_all", "save"]
 
-KINDS = ("overview", "ecdf", "ccdf", "ridge")
+KINDS = ("overview", "ecdf", "ccdf", "ridge", "stages")
 
 
 def draw(study: Study, kind: str, highlight: str | None = None) -> Figure:
     """The figure of that kind. highlight: the link that ecdf and ccdf colour beside lo where links are many.
 
-    Raises UsageError for an unknown kind or link, StudyError for a study of which nothing came back.
+    Raises UsageError for an unknown kind or link, StudyError for a study of which nothing came back, or no stages.
     """
     pick("figure", kind, KINDS)
     if highlight is not None and kind not in ("ecdf", "ccdf"):
@@ -33,11 +33,11 @@ def draw(study: Study, kind: str, highlight: str | None = None) -> Figure:
 
 
 def draw_all(study: Study) -> dict[str, Figure]:
-    """Every kind of figure; the study is read once."""
+    """Every kind of figure, stages only of a study that has them; the delays are read once."""
     from lab.figures.samples import read
 
     samples = read(study)
-    return {kind: _draw(samples, kind, None) for kind in KINDS}
+    return {kind: _draw(samples, kind, None) for kind in KINDS if kind != "stages" or samples.stages}
 
 
 def _draw(samples: Samples, kind: str, highlight: str | None) -> Figure:
@@ -49,6 +49,10 @@ def _draw(samples: Samples, kind: str, highlight: str | None) -> Figure:
         from lab.figures.ridge import ridge
 
         return ridge(samples)
+    if kind == "stages":
+        from lab.figures.stages import stages
+
+        return stages(samples)
     if kind == "ecdf":
         from lab.figures.ecdf import ecdf as distribution
     else:

@@ -34,7 +34,8 @@ def measured(samples: Samples) -> str:
     counts = [len(delays) for delays in samples.pooled.values()]
     rounds = [len(by_round) for by_round in samples.rounds.values()]
     sizes = sorted({row["size"] for row in samples.summary.rows})
-    return f"{_span(counts)} replies a line, {_span(rounds)} rounds, {', '.join(map(str, sizes))} bytes"
+    over = "1 round" if set(rounds) == {1} else f"{_span(rounds)} rounds"
+    return f"{_span(counts)} replies a line, {over}, {', '.join(map(str, sizes))} bytes"
 
 
 def modes(samples: Samples, probes: Collection[str]) -> str:

@@ -44,13 +44,16 @@ def shape(panels: int) -> tuple[int, int]:
     return rows, math.ceil(panels / rows)
 
 
-def title(axes: Axes, samples: Samples, name: str, probes: Collection[str]) -> None:
-    """A panel's name, and how the ends waited: that decides as much as the link does. Wrapped to its column."""
+def title(axes: Axes, samples: Samples, name: str, probes: Collection[str], *, above: float = 6.0) -> None:
+    """A panel's name, and how the ends waited: that decides as much as the link does. Wrapped to its column.
+
+    above: points between it and the panel.
+    """
     figure: Any = axes.figure
     place: Any = axes.get_subplotspec()
     share = len(place.colspan) / place.get_gridspec().ncols
     width = int(figure.get_figwidth() * share * _PER_INCH)
-    axes.set_title(textwrap.fill(f"{name}: {modes(samples, probes)}", width), loc="left", fontsize=10)
+    axes.set_title(textwrap.fill(f"{name}: {modes(samples, probes)}", width), loc="left", fontsize=10, pad=above)
 
 
 def x_label(axes: Axes) -> None:
@@ -65,11 +68,11 @@ def shift(samples: Samples, family: int | None) -> float:
 
 
 def label_rows(axes: Axes, ways: Sequence[str]) -> None:
-    """Names the rows from top to bottom: lo in bold, what is no network in grey."""
+    """Names the rows from top to bottom, by link or by link and IP version: lo in bold, what is no network in grey."""
     axes.set_yticks(range(len(ways)), ways, fontsize=_SIZE + 0.5)
     axes.tick_params(axis="y", length=0)
     for text, way in zip(axes.get_yticklabels(), ways, strict=True):
-        text.set_fontweight("bold" if way == "lo" else "normal")
+        text.set_fontweight("bold" if way.split()[0] == "lo" else "normal")
         text.set_color("#6e6e6e" if way in BASELINES else "#000000")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +38,23 @@ class Samples:
     summary: Summary
     rounds: dict[Cell, dict[int, np.ndarray[Any, Any]]]
     pooled: dict[Cell, np.ndarray[Any, Any]]
+
+    @functools.cached_property
+    def stages(self) -> dict[Cell, dict[str, tuple[float, float, float]]]:
+        """p10, p50 and p90 in µs of each stage, medians over rounds; of the cells that have stages."""
+        found: dict[Cell, dict[str, list[np.ndarray[Any, Any]]]] = {}
+        stages = self.study.stages()
+        for run in self.study.runs:
+            by_name = found.setdefault(Cell(run["probe"], run["family"], run["link"]), {})
+            for name, delays in stages.get(run["run"], {}).items():
+                if len(delays):
+                    quantiles = np.quantile(delays, (0.1, 0.5, 0.9), method="inverted_cdf")
+                    by_name.setdefault(name, []).append(quantiles / 1000)
+        return {
+            cell: {name: tuple(np.median(rounds, axis=0)) for name, rounds in by_name.items()}
+            for cell, by_name in found.items()
+            if by_name
+        }
 
     def links(self) -> list[str]:
         """The links of which anything came back, in the order of tables, without the baselines."""

@@ -8,20 +8,25 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
 import lab
 from lab.conditions import BASELINES, ECHOED, LINKS, PROBES
 from lab.figures import KINDS, save
 from lab.figures.ridge import density
+from lab.figures.stages import LOOKS
 from lab.figures.style import REST, line_of, mark_of
 from lab.impairments import Impairment
+from lab.records import RECEIVED, RECORD, STAMPS
 from lab.studies import Study
 from lab.tables import counts
 
 RNG = np.random.default_rng(5)
 DISTRIBUTIONS = ("ecdf", "ccdf")
+#: The kinds that every study has.
+ALWAYS = tuple(kind for kind in KINDS if kind != "stages")
 BASES = dict(zip(LINKS, (6600, 6800, 7000, 8000, 9100, 10200, 8600, 8300, 8900, 14200, 13100, 12400, 12600, 24000,
                          38000, 47000), strict=True))  # fmt: skip
 FLOORS = {"unix-stream": 2800, "unix-dgram": 2600, "unix-seqpacket": 2900, "pipe": 2450, "shm": 280, "syscall": 170}
@@ -55,6 +60,47 @@ SKIPPED = [
     {"link": "gre", "family": None, "probe": None, "reason": "the kernel has none", "errno": 95, "fix": "build it"},
     *({"link": "lo", "family": 6, "probe": probe, "reason": "refused", "errno": 1, "fix": "ask"} for probe in ECHOED),
 ]
+
+
+#: The stages of a round trip, the field that ends each, and how long they take in ns.
+REFLECTED = {
+    "user→qdisc": ("near_sched_real_ns", 1_370), "qdisc→device": ("near_soft_real_ns", 350),
+    "device→far stack": ("far_rx_real_ns", 400), "far stack→far user": ("far_rx_ns", 2_300),
+    "far user": ("far_tx_ns", 30), "far user→qdisc": ("far_sched_real_ns", 1_200),
+    "far qdisc→device": ("far_soft_real_ns", 340), "device→near stack": ("near_rx_real_ns", 410),
+    "near stack→user": ("rx_ns", 2_400),
+}  # fmt: skip
+REPLIED = {
+    "user→qdisc": ("near_sched_real_ns", 1_370), "qdisc→device": ("near_soft_real_ns", 350),
+    "device→reply": ("near_rx_real_ns", 1_970), "reply→user": ("rx_ns", 800),
+}  # fmt: skip
+OFFSET_NS = 1_790_000_000_123_456_789
+
+
+@pytest.fixture
+def staged(study):
+    """Builds a study whose runs have stages; and what they are, in ns, by condition, round and stage."""
+
+    def build(links, families=(4, 6), probes=ECHOED, number=5, count=40, **more):
+        made, planted = study({}, **more), {}
+        for link, family, probe in itertools.product(links, families, probes):
+            for number_ in range(1, number + 1):
+                rows, stamps = np.zeros(count, RECORD), np.zeros(count, STAMPS)
+                rows["status"] = RECEIVED
+                now = rows["tx_ns"] = rows["due_ns"] = 1_000_000_000 + np.arange(count) * 100_000
+                for name, (end, ns) in (REPLIED if probe == "icmp" else REFLECTED).items():
+                    took = (RNG.lognormal(0, 0.1, count) * ns * BASES[link] / 6600).astype(int)
+                    planted.setdefault((link, family, probe), {}).setdefault(name, []).append(took)
+                    now = now + took
+                    if end.endswith("real_ns"):
+                        stamps[end] = now + OFFSET_NS
+                    else:
+                        rows[end] = now
+                info = {"round": number_, **counts(rows), "stages": True, "clock_offset_ns": OFFSET_NS}
+                made.add_run(lab.Condition(link=link, family=family, probe=probe, stages=True), rows, info, stamps)
+        return made, planted
+
+    return build
 
 
 def labelled(figure_or_axes, label, kind=LineCollection):
@@ -127,7 +173,7 @@ def test_an_axis_has_at_least_two_numbers(study, kind):
         assert sum(low <= tick.get_loc() <= high for tick in axes.xaxis.get_major_ticks()) >= 2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALWAYS)
 @pytest.mark.parametrize(
     "runs",
     [
@@ -159,10 +205,14 @@ def assert_apart(figure):
 
 def test_text_is_readable_at_the_width_of_a_page(study):
     made = study(ways(probes=PROBES, number=1, count=20))
-    for kind in KINDS:
-        figure = made.plot(kind)
-        pixels = 830 / (figure.get_figwidth() * 72)
-        assert min(text.get_fontsize() for text in drawn_texts(figure)) * pixels >= 9, kind
+    for figure in (made.plot(kind) for kind in ALWAYS):
+        assert_readable(figure)
+
+
+def assert_readable(figure):
+    """No text is less than nine pixels high on a page of 830."""
+    pixels = 830 / (figure.get_figwidth() * 72)
+    assert min(text.get_fontsize() for text in drawn_texts(figure)) * pixels >= 9
 
 
 @pytest.mark.parametrize("kind", ["overview", "ridge"])
@@ -284,7 +334,7 @@ def test_a_network_card_has_a_row_behind_its_name(study, records):
     assert "nic:eth0" in [line.get_label() for line in made.plot("ecdf").axes[0].lines]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALWAYS)
 def test_impaired_and_partial_studies_say_so(study, kind):
     impair = asdict(Impairment(delay_ns=5_000_000, loss=0.01, seed=7))
     figure = study(ways(("lo", "veth"), baselines=()), complete=False, experiment={"impair": impair}).plot(kind)
@@ -335,6 +385,112 @@ def test_the_density_of_hardly_anything(delays):
     assert np.isfinite(y).all()
     assert len(x) == len(y)
     assert x[0] < min(delays) <= max(delays) < x[-1]
+
+
+# ---- stages ----
+
+
+def bars(axes, y):
+    """(stage, begin, length) of the bars in row y, from left to right."""
+    parts = [(bar, str(container.get_label())) for container in axes.containers for bar in container]
+    row = [(part, label) for part, label in parts if round(part.get_y() + part.get_height() / 2) == y]
+    return [(label.removeprefix("_"), part.get_x(), part.get_width()) for part, label in row]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_bar_is_the_medians_of_the_stages_and_ends_by_the_median_round_trip(staged, family):
+    made, planted = staged(("lo", "veth"))
+    figure = made.plot("stages")
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [f"{p}: block, inline, stages" for p in ECHOED]
+    p50 = {(row["link"], row["family"], row["probe"]): row["p50_ns"] / 1000 for row in made.summary().rows}
+    for axes, probe in zip(figure.axes, ECHOED, strict=True):
+        names = rows_from_top(axes)
+        assert names == ["lo IPv4", "lo IPv6", "veth IPv4", "veth IPv6"]
+        whole = {round((y0 + y1) / 2): x for line in axes.collections if line.get_label() == "_p50"
+                 for (x, y0), (_, y1) in line.get_segments()}  # fmt: skip
+        for link in ("lo", "veth"):
+            y, stages = names.index(f"{link} IPv{family}"), planted[link, family, probe]
+            drawn = bars(axes, y)
+            assert [name for name, _, _ in drawn] == list(REPLIED if probe == "icmp" else REFLECTED)
+            end = 0.0
+            for name, begin, length in drawn:
+                median = np.median([np.quantile(took, 0.5, method="inverted_cdf") for took in stages[name]]) / 1000
+                assert (begin, length) == pytest.approx((end, median))
+                (low, high), *_ = (
+                    segment[:, 0]
+                    for line in axes.collections
+                    if line.get_label() == f"_{name} spread"
+                    for segment in line.get_segments()
+                    if round(segment[0, 1]) == y
+                )
+                quantiles = [
+                    np.median([np.quantile(took, q, method="inverted_cdf") for took in stages[name]]) / 1000
+                    for q in (0.1, 0.9)
+                ]
+                assert (low - begin, high - begin) == pytest.approx(quantiles)
+                end = begin + length
+            assert whole[y] == pytest.approx(p50[link, family, probe])
+
+
+@pytest.mark.parametrize(
+    ("links", "families", "probes"),
+    [(("lo",), (4,), ("icmp",)), (("lo",), (6,), ("udp",)), (LINKS, (4, 6), ECHOED)],
+    ids=["one", "another", "everything"],
+)
+def test_stages_can_be_read(staged, links, families, probes):
+    made, _ = staged(links, families, probes, number=1, skipped=SKIPPED)
+    figure = made.plot("stages")
+    assert_apart(figure)
+    assert_readable(figure)
+    legend = [text.get_text() for text in figure.axes[-1].get_legend().get_texts()]
+    assert set(legend[:-1]) == set(REPLIED if probes == ("icmp",) else REFLECTED)
+    assert ("Thin lines" in words(figure)) == (len(links) == 1)
+
+
+def test_a_number_stands_within_its_bar(staged):
+    figure = staged(LINKS, number=1)[0].plot("stages")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        parts = [part.get_window_extent() for part in axes.patches if isinstance(part, Rectangle)]
+        inside = [text.get_window_extent() for text in axes.texts if text.get_ha() == "center"]
+        assert inside
+        for text in inside:
+            assert any(part.x0 <= text.x0 and text.x1 <= part.x1 and part.y0 <= text.y0 for part in parts)
+
+
+def test_stages_are_told_apart_in_grey():
+    for names in (REPLIED, REFLECTED):
+        for (color, hatch), (other, its) in itertools.pairwise(LOOKS[name] for name in names):
+            assert abs(luminance(color) - luminance(other)) > 0.1 or hatch != its
+        looks = [(to_hex(LOOKS[name][0]), LOOKS[name][1]) for name in names]
+        assert len(set(looks)) == len(looks)
+        solid = sorted({luminance(LOOKS[name][0]) for name in names})
+        assert min(b - a for a, b in itertools.pairwise(solid)) > 0.1
+
+
+def test_what_has_no_stages_says_so(staged, records):
+    made, _ = staged(("lo", "veth"), (4,), ("icmp",))
+    for link, probe, stages, delays in (
+        ("lo", "tcp-connect", False, [12_000] * 40),
+        ("tap", "icmp", True, [None] * 40),
+        ("tun", "icmp", True, [9_000] * 40),
+    ):
+        rows = records(delays)
+        info = {"round": 1, **counts(rows), "stages": stages, "clock_offset_ns": OFFSET_NS if stages else None}
+        made.add_run(lab.Condition(link=link, probe=probe, stages=stages), rows, info)
+    figure = made.plot("stages")
+    (axes,) = figure.axes
+    names = rows_from_top(axes)
+    said = {names[round(text.get_position()[1])]: text.get_text() for text in axes.texts if " " in text.get_text()}
+    assert said == {"tap IPv4": "no reply", "tun IPv4": "no probe has every stamp"}
+    assert "No stages: tcp-connect." in words(figure)
+
+
+def test_without_stages_the_remedy_is_told_and_the_other_figures_are_drawn(study, staged):
+    plain = study(RUNS, name="plain")
+    with pytest.raises(lab.StudyError, match=r"has no stages: measure with lab compare --stages, or lab rtt lo --stag"):
+        plain.plot("stages")
+    assert [path.stem for path in staged(("lo",))[0].save_figures()] == list(KINDS)
 
 
 # ---- ECDF and CCDF of many links ----
@@ -424,7 +580,7 @@ def test_all_figures_are_drawn_from_one_reading(study, monkeypatch):
     made, reads = study(RUNS), []
     whole = Study.rtts
     monkeypatch.setattr(Study, "rtts", lambda self: reads.append(self) or whole(self))
-    assert [path.name for path in made.save_figures()] == [f"{kind}.png" for kind in KINDS]
+    assert [path.name for path in made.save_figures()] == [f"{kind}.png" for kind in ALWAYS]
     assert len(reads) == 1
 
 

@@ -49,7 +49,7 @@ def test_compare_prints_a_row_for_each_condition(run, world, rights):
 
 
 def test_a_study_is_shown_and_drawn_again(run, world, tmp_path):
-    done = run("compare", "--rounds", "5", "--count", "100", "--probes", "udp", "--links", "lo,veth")
+    done = run("compare", "--rounds", "5", "--count", "100", "--probes", "udp", "--links", "lo,veth", "--stages")
     assert done.returncode == 0, done.stderr
     assert "runs, about" in done.stderr
     (folder,) = (tmp_path / "studies").iterdir()
