@@ -121,7 +121,7 @@ struct lab_stream {
     int64_t timeout_ns;       /* a reply later than this after tx_ns is late */
     int64_t patience;         /* end after so many probes unanswered in a row, warm-up included; 0: never */
     int64_t think_ns;         /* LAB_CLOSED: between one probe's end and the next one's beginning */
-    int64_t limit_ns;         /* end after so long; 0: never */
+    int64_t limit_ns;         /* end after so long, without the probe that is then under way; 0: never */
     int64_t hold_ns;          /* the reflector spins so long between its two stamps */
     int64_t stall_ns;         /* and stops once for so long, between the stamps of the first request ... */
     int64_t stall_seq;        /* ... with this number or a later one */

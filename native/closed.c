@@ -49,7 +49,7 @@ static int probe(struct near *n, struct lab_record *row, uint64_t seq) {
     if (error) return error;
     /* Somebody may set CLOCK_REALTIME, which is no reason to lose a probe. */
     int64_t sent_ns = n->clock == CLOCK_MONOTONIC ? row->tx_ns : now_ns();
-    int64_t deadline_ns = sent_ns + n->stream->timeout_ns;
+    int64_t deadline_ns = earlier(sent_ns + n->stream->timeout_ns, n->end_ns);
     if (n->inline_far) {
         int over = reflect_inline(n, seq, deadline_ns);
         if (over) return over < 0 ? over : 0;
@@ -64,7 +64,7 @@ static int next_probe(struct near *n, int64_t i) {
     int64_t due_ns = 0;
     if (s->think_ns) {
         due_ns = now_ns() + s->think_ns;
-        if (!wait_until(due_ns, s->margin_ns, s->wait, n->stop)) return 0;
+        if (!wait_until(earlier(due_ns, n->end_ns), s->margin_ns, s->wait, n->stop) || due_ns > n->end_ns) return 0;
     }
     int error = probe(n, row, (uint64_t)i);
     row->due_ns = s->think_ns ? due_ns + s->offset_ns : row->tx_ns;
@@ -77,14 +77,16 @@ int closed_run(struct near *n, int64_t warmup, int64_t count) {
     if (s->think_ns && !polls(s->wait)) s->margin_ns = sleep_margin();
     s->most_open = count > 0;
     for (int64_t i = -warmup; i < count; i++) {
+        const struct lab_record *row = i < 0 ? &spare : &n->records[i];
         int error = i < 0 ? probe(n, &spare, SEQ_UNRECORDED | (uint64_t)(i + warmup)) : next_probe(n, i);
-        /* A probe cut short by the stop flag is no lost probe: its row is not counted. */
-        if (__atomic_load_n(n->stop, __ATOMIC_RELAXED)) break;
+        bool over = limited(s, n->end_ns);
+        /* A probe cut short by the stop flag or the limit is no lost probe: its row is not counted. */
+        if (__atomic_load_n(n->stop, __ATOMIC_RELAXED) || (over && !error && row->status <= LAB_LOST)) break;
         if (error) return error;
         if (i >= 0) s->done++;
         if (n->stamping.rows && (i + warmup) % STAMP_PROBES == STAMP_PROBES - 1) stamping_read(&n->stamping);
         if (s->patience && n->unanswered >= s->patience) return -ETIMEDOUT;
-        if (near_limited(n, i < 0 ? spare.tx_done_ns : n->records[i].tx_done_ns)) break;
+        if (over) break;
     }
     return 0;
 }

@@ -17,6 +17,7 @@ struct connector {
     const int32_t *stop;
     struct sockaddr_storage to;
     socklen_t to_length;
+    int64_t end_ns; /* as in struct near */
 };
 
 /* 1: connected; 0: not yet; -ETIMEDOUT: the kernel gave up; another -errno ends the stream. */
@@ -57,7 +58,8 @@ static int probe(void *state, struct lab_record *row, int64_t number) {
     int64_t rx_ns = row->tx_done_ns = now_ns();
     int asked = 1;
     /* On lo the handshake ends within the first call, which says so when asked again. */
-    for (; !got && rx_ns - row->tx_ns <= stream->timeout_ns && !__atomic_load_n(c->stop, __ATOMIC_RELAXED); asked++) {
+    int64_t deadline_ns = earlier(row->tx_ns + stream->timeout_ns, c->end_ns);
+    for (; !got && rx_ns <= deadline_ns && !__atomic_load_n(c->stop, __ATOMIC_RELAXED); asked++) {
         if (asked > 1) got = between_looks(stream);
         if (!got) got = ask(c);
         rx_ns = now_ns();
@@ -74,7 +76,7 @@ static int probe(void *state, struct lab_record *row, int64_t number) {
 }
 
 int64_t connect_run(struct lab_stream *stream, struct lab_record *records, const int32_t *stop) {
-    struct connector c = {.stream = stream, .stop = stop};
+    struct connector c = {.stream = stream, .stop = stop, .end_ns = end_of(stream)};
     if ((stream->family != AF_INET && stream->family != AF_INET6) || !stream->far_port) return -EINVAL;
     c.to_length = target_address(stream, &c.to);
     int error = set_slices(stream->near_fd, 0, slice_of(stream));

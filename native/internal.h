@@ -199,7 +199,7 @@ struct near {
     struct lab_record *records;
     const int32_t *stop;
     clockid_t clock;      /* what stamps are read from */
-    int64_t begun_ns;     /* of that clock */
+    int64_t end_ns;       /* CLOCK_MONOTONIC, when limit_ns are over */
     int out_fd;           /* where probes leave: the stream's near_fd, but for pipes */
     int slice_ms;         /* how long epoll may sleep before it looks at the stop flag and the time */
     struct message request;
@@ -227,8 +227,24 @@ int near_receive(struct near *near, int flags, struct reply *reply);
 bool near_record(struct near *near, const struct reply *reply, uint64_t awaited, bool first_look);
 /* 0: go on waiting; 1: the stream was stopped or the time (CLOCK_MONOTONIC) is up; -EPIPE: nobody will answer. */
 int near_give_up(const struct near *near, int64_t deadline_ns);
-/* Whether limit_ns have passed at that moment of near's clock; tells the stream so. */
-bool near_limited(struct near *near, int64_t at_ns);
+
+/* ---- limit_ns, for every kind: CLOCK_MONOTONIC, which nobody sets ---- */
+
+/* When a stream that begins now must have ended. */
+static inline int64_t end_of(const struct lab_stream *stream) {
+    return stream->limit_ns ? now_ns() + stream->limit_ns : INT64_MAX;
+}
+
+/* Whether that time is over; tells the stream so. */
+static inline bool limited(struct lab_stream *stream, int64_t end_ns) {
+    if (end_ns == INT64_MAX || now_ns() <= end_ns) return false;
+    stream->limited = 1;
+    return true;
+}
+
+static inline int64_t earlier(int64_t one_ns, int64_t other_ns) {
+    return one_ns < other_ns ? one_ns : other_ns;
+}
 
 /* ---- closed.c, schedule.c: when probes are sent ---- */
 

@@ -153,9 +153,3 @@ int near_give_up(const struct near *n, int64_t deadline_ns) {
     if (__atomic_load_n(&n->far.ended, __ATOMIC_ACQUIRE)) return -EPIPE;
     return __atomic_load_n(n->stop, __ATOMIC_RELAXED) || now_ns() > deadline_ns;
 }
-
-bool near_limited(struct near *n, int64_t at_ns) {
-    if (!n->stream->limit_ns || at_ns - n->begun_ns <= n->stream->limit_ns) return false;
-    n->stream->limited = 1;
-    return true;
-}

@@ -110,7 +110,7 @@ static int run(struct open_loop *l) {
         if (l->next == s->count && (!l->open || now > all_settled_ns)) return 0;
         if (s->patience && n->unanswered >= s->patience) return -ETIMEDOUT;
         if (turns % SPINS_PER_CHECK == 0 && near_give_up(n, INT64_MAX) < 0) return -EPIPE;
-        if (near_limited(n, now + s->offset_ns)) return 0;
+        if (limited(s, n->end_ns)) return 0;
         if (l->unread >= STAMP_PROBES) {
             stamping_read(&n->stamping);
             l->unread = 0;

@@ -23,18 +23,18 @@ int64_t sequence_run(struct lab_stream *stream, struct lab_record *records, cons
 
 int64_t each_probe(struct lab_stream *stream, struct lab_record *records, const int32_t *stop, probe_function *probe,
                    void *state) {
-    int64_t unanswered = 0, begun_ns = now_ns();
+    int64_t unanswered = 0, end_ns = end_of(stream);
     for (int64_t i = -stream->warmup; i < stream->count; i++) {
         struct lab_record spare = {0}, *row = i < 0 ? &spare : &records[i];
         int error = probe(state, row, i);
-        /* A probe cut short by the stop flag is no lost probe: its row is not counted. */
-        if (__atomic_load_n(stop, __ATOMIC_RELAXED)) break;
+        bool over = limited(stream, end_ns);
+        /* A probe cut short by the stop flag or the limit is no lost probe: its row is not counted. */
+        if (__atomic_load_n(stop, __ATOMIC_RELAXED) || (over && !error && row->status <= LAB_LOST)) break;
         if (error) return error;
         if (i >= 0) stream->done++;
         unanswered = row->status == LAB_LOST ? unanswered + 1 : 0;
         if (stream->patience && unanswered >= stream->patience) return -ETIMEDOUT;
-        stream->limited = stream->limit_ns && now_ns() - begun_ns > stream->limit_ns;
-        if (stream->limited) break;
+        if (over) break;
     }
     return stream->done;
 }

@@ -89,12 +89,14 @@ int64_t shm_run(struct lab_stream *stream, struct lab_record *records, unsigned 
     int error = start_thread(&thread, shm.cpu, reflect, &shm);
     if (error) return error;
     struct lab_record spare = {0};
-    bool whole = true;
-    for (int64_t i = -stream->warmup; whole && i < stream->count; i++) {
+    bool whole = true, over = false;
+    int64_t end_ns = end_of(stream);
+    for (int64_t i = -stream->warmup; whole && !over && i < stream->count; i++) {
         struct payload head = {.nonce = stream->nonce, .seq = (uint64_t)i};
         memcpy(shm.there->message, &head, sizeof head);
         whole = exchange(&shm, (uint64_t)(i + stream->warmup + 1), i < 0 ? &spare : &records[i], stream->timeout_ns, stop);
         if (whole && i >= 0) stream->done++;
+        over = limited(stream, end_ns);
     }
     /* A far end that doesn't answer in time is no loss: it can't be given up for the next message. */
     bool stopped = __atomic_load_n(stop, __ATOMIC_RELAXED);

@@ -87,7 +87,7 @@ static void drain(struct near *n) {
 static int run(struct near *n) {
     struct lab_stream *s = n->stream;
     bool scheduled = s->arrivals == LAB_SCHEDULED;
-    n->begun_ns = read_clock(n->clock);
+    n->end_ns = end_of(s);
     add_usage(&s->near_usage, -1);
     int error = closed_run(n, s->warmup, scheduled ? 0 : s->count);
     bool over = __atomic_load_n(n->stop, __ATOMIC_RELAXED) || s->limited;

@@ -23,6 +23,7 @@ struct syn {
     struct lab_stream *stream;
     struct lab_record *records;
     const int32_t *stop;
+    int64_t end_ns;        /* as in struct near */
     unsigned char segment[SEGMENT];
     uint32_t sum;          /* ones' complement sum of segment and pseudo-header, but for sequence number and flags */
     uint32_t isn, inverse; /* of probe 0; of the stride */
@@ -193,7 +194,7 @@ static int probe(void *state, struct lab_record *row, int64_t number) {
     syn->awaited = number;
     syn->answered = false;
     write_segment(syn, number, FLAG_SYN);
-    int64_t deadline_ns = now_ns() + syn->stream->timeout_ns;
+    int64_t deadline_ns = earlier(now_ns() + syn->stream->timeout_ns, syn->end_ns);
     ssize_t sent;
     do {
         row->due_ns = row->tx_ns = read_clock(CLOCK_REALTIME);
@@ -223,7 +224,7 @@ static void drain(struct syn *syn) {
 }
 
 int64_t syn_run(struct lab_stream *stream, struct lab_record *records, const int32_t *stop) {
-    struct syn syn = {.stream = stream, .records = records, .stop = stop, .latest = INT64_MIN};
+    struct syn syn = {.stream = stream, .records = records, .stop = stop, .latest = INT64_MIN, .end_ns = end_of(stream)};
     if ((stream->family != AF_INET && stream->family != AF_INET6) || !stream->near_port || !stream->far_port ||
         stream->far_fd >= 0 || stream->count > INT32_MAX || stream->warmup > INT32_MAX)
         return -EINVAL;

@@ -209,6 +209,24 @@ static void time_is_limited(void) {
     each_variant(check_limited);
 }
 
+/* Neither a think time nor a wait for a reply outlasts the limit; a probe that it cuts short is not counted. */
+static void check_cut_short(struct setup setup) {
+    setup.warmup = 0, setup.timeout_ns = 10 * SECOND;
+    for (int thinks = 0; thinks <= 1; thinks++) {
+        struct trial trial = thinks ? trial_open(setup) : trial_deaf(setup);
+        trial.stream.limit_ns = 20 * MS;
+        trial.stream.think_ns = thinks ? 10 * SECOND : 0;
+        CHECK_EQUAL(trial_run(&trial), 0);
+        CHECK_EQUAL(trial.stream.limited, 1);
+        CHECK(trial.took_ns < PROMPT_NS);
+        trial_close(&trial);
+    }
+}
+
+static void limit_cuts_short(void) {
+    each_variant(check_cut_short);
+}
+
 static void check_thinking(struct setup setup) {
     struct trial trial = trial_open(setup);
     trial.stream.think_ns = PERIOD_NS;
@@ -250,6 +268,7 @@ const struct check schedule_checks[] = {
     CASE(far_end_dies_on_schedule, BOTH_FAMILIES | THREADS),
     CASE(storms_on_schedule, BOTH_FAMILIES),
     CASE(time_is_limited, BOTH_FAMILIES | THREADS),
+    CASE(limit_cuts_short, BOTH_FAMILIES | THREADS),
     CASE(think_time_is_kept, BOTH_FAMILIES),
     CASE(usage_is_told, 0),
     {0},
