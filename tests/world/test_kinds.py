@@ -206,6 +206,8 @@ while True:
         (["[::1]:9"], 1, "nobody listens on port 9 of ::1: ECONNREFUSED"),
         (["127.0.0.1:9", "-6"], 1, "127.0.0.1 has no IPv6 address"),
         (["host.invalid:9"], 1, "host.invalid has no address"),
+        (["a..b:9"], 2, "'a..b' can be no host's name"),
+        (["[fe80::1%lo]:9"], 2, "a link-local address is of one interface only"),
         (["127.0.0.1:0"], 2, "ports are from 1 to 65535"),
         (["127.0.0.1:65536"], 2, "ports are from 1 to 65535"),
         (["127.0.0.1:9", "--probe", "icmp"], 2, "leave --probe out"),
