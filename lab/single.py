@@ -22,6 +22,7 @@ from lab.doubts import doubts, machine_doubts
 from lab.errors import StreamError, Unavailable, UsageError, errno_name
 from lab.host import clock_bracket, host
 from lab.impairments import Impairment, parse_impairment
+from lab.interrupts import noted
 from lab.noise import Background
 from lab.overhead import stamping_cost
 from lab.plan import DEFAULT_WARMUP
@@ -111,14 +112,16 @@ def rtt(
 
         try:
             stream = send(condition, count, warmup)
-            if condition.stages and stream.received and not stream.interrupted:
-                with contextlib.suppress(StreamError):  # what was measured is there, whatever becomes of these
-                    cost = stamping_cost(condition, float(np.median(stream.rtt_ns)), send)
-                    stream = replace(stream, stamping_cost_ns=cost)
         except BaseException:
             if study is not None:
                 study.remove()
             raise
+        if condition.stages and stream.received and not stream.interrupted:
+            # What was measured is there, whatever becomes of these streams.
+            with noted() as interrupted, contextlib.suppress(StreamError, Unavailable):
+                cost = stamping_cost(condition, float(np.median(stream.rtt_ns)), send)
+                stream = replace(stream, stamping_cost_ns=cost)
+            stream = replace(stream, interrupted=interrupted.is_set())
         if not stream.interrupted:
             background.look_again()
         link = place.links[condition.link]

@@ -97,6 +97,18 @@ def test_ctrl_c_before_the_first_run_leaves_no_empty_study(start, tmp_path, wait
     assert not (tmp_path / "study").exists()
 
 
+def test_ctrl_c_while_the_cost_of_stamps_is_measured_keeps_the_stream(monkeypatch, tmp_path):
+    def interrupted_cost(condition, _typical_ns, send):
+        signal.raise_signal(signal.SIGINT)
+        assert send(condition, 1000, 0).interrupted
+        return None
+
+    monkeypatch.setattr("lab.single.stamping_cost", interrupted_cost)
+    stream = lab.rtt("lo", probe="udp", stages=True, count=50, output=tmp_path / "study")
+    assert (stream.interrupted, stream.received, stream.stages_complete) == (True, 50, 1.0)
+    assert len(Study.load(tmp_path / "study").to_polars()) == 50
+
+
 @pytest.mark.parametrize("wait", ["block", "spin"])
 @pytest.mark.parametrize("probe", ["icmp", "udp", "tcp"])
 def test_ctrl_c_ends_a_stream_and_prints_what_was_measured(start, probe, wait, wait_until):
