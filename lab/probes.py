@@ -140,9 +140,9 @@ def send_stream(
     check_count("count", count)
     check_count("warm-up", warmup, low=0)
     cpus = cpus or choose_cpus(condition, wired=ends.wire is not None)
-    tuning.check(condition.wait, cpus)
-    tuning.prepare(ends.near, ends.far)
     scheduled = condition.arrivals != "closed"
+    tuning.check(condition.wait, cpus, scheduled=scheduled)
+    tuning.prepare(ends.near, ends.far)
     spec = native.StreamSpec(
         near_fd=_descriptor(ends.near),
         far_fd=_descriptor(ends.far),

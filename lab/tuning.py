@@ -77,8 +77,16 @@ class Tuning:
         given = {name: options.pop(name) for name in ("fifo", "mlock", "awake") if name in options}
         return cls(**given, busy_poll_ns=0 if poll is None else duration(poll))
 
-    def check(self, wait: str, cpus: Cpus) -> None:
-        """Raises UsageError where a thread that polls at real-time priority would keep another of ours from its CPU."""
+    def check(self, wait: str, cpus: Cpus, *, scheduled: bool = False) -> None:
+        """Raises UsageError where a thread that polls at real-time priority would keep another of ours from its CPU.
+
+        scheduled: whether the near end polls for what is due, however it waits.
+        """
+        if self.fifo and scheduled and cpus.wire == cpus.near:
+            raise UsageError(
+                f"--fifo on a schedule, with the wire on the same CPU ({cpus.near}): the wire would hardly ever run; "
+                "give --cpus NEAR,FAR,WIRE (inline: 1,1,0), or leave --fifo out"
+            )
         if self.fifo and wait in _POLLING and cpus.near in (cpus.far, cpus.wire):
             raise UsageError(
                 f"--fifo with --wait {wait} on one CPU: whoever polls there would let nobody answer; "

@@ -30,6 +30,14 @@ def test_it_may_poll_on_its_own_cpu(cpus):
     Tuning(fifo=True).check("spin", cpus)
 
 
+def test_a_wire_has_no_turn_beside_a_real_time_thread_on_a_schedule():
+    with pytest.raises(lab.UsageError, match=r"give --cpus NEAR,FAR,WIRE .* or leave --fifo out"):
+        Tuning(fifo=True).check("block", Cpus(1, None, 1), scheduled=True)
+    Tuning(fifo=True).check("block", Cpus(1, None, 0), scheduled=True)
+    Tuning(fifo=True).check("block", Cpus(1, 1), scheduled=True)
+    Tuning().check("block", Cpus(1, None, 1), scheduled=True)
+
+
 def test_real_time_is_bounded():
     assert Tuning(fifo=True).limit_ns == FIFO_LIMIT_NS
     assert Tuning(mlock=True, awake=True).limit_ns == 0
