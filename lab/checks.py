@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any, TypeVar
 
 from lab.errors import UsageError
@@ -24,6 +25,8 @@ def pick(what: str, value: Any, known: Iterable[Any]) -> None:
 
 def check_count(what: str, value: int, *, low: int = 1, high: int = MAX_COUNT) -> None:
     """Raises UsageError, naming the limits, unless `value` lies within them."""
+    if not isinstance(value, Integral):
+        raise UsageError(f"a {what} of {value!r}: give a whole number")
     if not low <= value <= high:
         raise UsageError(f"a {what} of {value:,}: give {low:,} to {high:,}")
 

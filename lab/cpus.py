@@ -20,7 +20,8 @@ def parse_cpus(asked: str | Sequence[int], placement: str | None) -> tuple[int, 
     Raises UsageError for a CPU that is not there, or not ours to use, and where they don't suit the placement. None:
     there are several placements.
     """
-    names = asked.split(",") if isinstance(asked, str) else [str(cpu) for cpu in asked]
+    several = asked.split(",") if isinstance(asked, str) else [asked] if isinstance(asked, int) else asked
+    names = [str(cpu) for cpu in several]
     allowed = [str(cpu) for cpu in sorted(os.sched_getaffinity(0))]
     for name in names:
         if name.strip() not in allowed:

@@ -64,11 +64,14 @@ def _told(rtt: dict[str, Any]) -> list[str]:
 
 def _table(heading: str, rows: dict[str, dict[str, Any]], columns: tuple[str, ...]) -> list[str]:
     """Aligned lines in µs, to two decimals each, so that they can be compared and summed by eye."""
-    width = max(map(len, (heading, *rows)))
-    lines = [f"{heading:<{width}}" + "".join(f"{_SHOWN[key]:>10}" for key in columns) + "  µs"]
-    for name, row in rows.items():
-        cells = ("–" if row[key] is None else f"{row[key] / 1000:.2f}" for key in columns)
-        lines.append(f"{name:<{width}}" + "".join(f"{cell:>10}" for cell in cells))
+    table = {heading: [_SHOWN[key] for key in columns]}
+    table |= {
+        name: ["–" if row[key] is None else f"{row[key] / 1000:.2f}" for key in columns] for name, row in rows.items()
+    }
+    left = max(map(len, table))
+    width = max(10, *(2 + len(cell) for cells in table.values() for cell in cells))
+    lines = [f"{name:<{left}}" + "".join(f"{cell:>{width}}" for cell in cells) for name, cells in table.items()]
+    lines[0] += "  µs"
     return lines
 
 

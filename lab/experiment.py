@@ -74,7 +74,7 @@ def compare(
         probes=several(probes, PROBES),
         seed=secrets.randbelow(2**32) if seed is None else seed,
         budget_ns=None if budget is None else duration(budget),
-        **timing(timeout, arrivals, rate, interval, think),
+        **timing(timeout, arrivals, rate, interval, think, options),
         cpus=() if cpus is None else parse_cpus(cpus, placement),
         tuning=Tuning.taken_from(options),
         impair=parse_impairment(impair) if isinstance(impair, str) else impair,

@@ -6,7 +6,7 @@ import contextlib
 import ipaddress
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
@@ -82,7 +82,7 @@ def rtt(
     check_count("warm-up", warmup, low=0)
     seed = secrets.randbelow(2**32) if seed is None else seed
     check_count("seed", seed, low=0, high=2**63)
-    times = timing(timeout, arrivals, rate, interval, think)
+    times = timing(timeout, arrivals, rate, interval, think, options)
     impair = parse_impairment(impair) if isinstance(impair, str) else impair
     tuning = Tuning.taken_from(options)
     options |= {**times, "impair": impair}
@@ -102,51 +102,61 @@ def rtt(
         background = Background(pinned.used, _NOISE_NS)
         asked = asdict(condition) | {"tuning": asdict(tuning)}
         asked |= {"rounds": 1, "discarded_rounds": 0, "count": count, "warmup": warmup}
-        study = None
-        if output is not None:
-            study = Study.create(output, study_document(asked, seed, place, warnings, background))
 
         def send(condition: Condition, count: int, warmup: int) -> Stream:
             with open_endpoints(place, condition) as ends:
                 return send_stream(condition, ends, count=count, warmup=warmup, cpus=pinned, seed=seed, tuning=tuning)
 
-        try:
-            stream = send(condition, count, warmup)
-        except BaseException:
-            if study is not None:
-                study.remove()
-            raise
-        if condition.stages and stream.received and not stream.interrupted:
-            # What was measured is there, whatever becomes of these streams.
-            with noted() as interrupted, contextlib.suppress(StreamError, Unavailable):
-                cost = stamping_cost(condition, float(np.median(stream.rtt_ns)), send)
-                stream = replace(stream, stamping_cost_ns=cost)
+        with noted() as interrupted:  # from here on there is something to keep
+            study = None
+            if output is not None:
+                study = Study.create(output, study_document(asked, seed, place, warnings, background))
+            try:
+                stream = send(condition, count, warmup)
+            except BaseException:
+                if study is not None:
+                    study.remove()
+                raise
+            if condition.stages and stream.received and not stream.interrupted:
+                with contextlib.suppress(
+                    StreamError, Unavailable
+                ):  # what was measured is there, whatever becomes of these
+                    cost = stamping_cost(condition, float(np.median(stream.rtt_ns)), send)
+                    stream = replace(stream, stamping_cost_ns=cost)
+            if not interrupted.is_set():
+                background.look_again()
             stream = replace(stream, interrupted=interrupted.is_set())
-        if not stream.interrupted:
-            background.look_again()
-        link = place.links[condition.link]
-        about = {"experiment": asked, "host": host(), **background.to_json()}
-        run = {"link": link.name, "placement": condition.placement, **run_info(stream)}
-        stream = replace(
-            stream,
-            warnings=(*warnings, *_doubts(stream, link), *machine_doubts(about, [run])),
-            impaired_by=link.impaired,
-            pieces=condition.pieces(link.mtu),
-            background=background.to_json(),
-        )
-        if study is not None:
-            study.add_run(condition, stream.records, {"round": 1, **run_info(stream)}, stream.stamps)
-            study.save() if stream.interrupted else study.finish(**closing(study, background))
-        return stream
+            link = place.links[condition.link]
+            about = {"experiment": asked, "host": host(), **background.to_json()}
+            run = {"link": link.name, "placement": condition.placement, **run_info(stream)}
+            stream = replace(
+                stream,
+                warnings=(*warnings, *_doubts(stream, link), *machine_doubts(about, [run])),
+                impaired_by=link.impaired,
+                pieces=condition.pieces(link.mtu),
+                background=background.to_json(),
+            )
+            if study is not None:
+                study.add_run(condition, stream.records, {"round": 1, **run_info(stream)}, stream.stamps)
+                study.save() if stream.interrupted else study.finish(**closing(study, background))
+            return stream
 
 
 def timing(
-    timeout: str | None, arrivals: str | None, rate: str | float | None, interval: str | None, think: str | None
+    timeout: str | None,
+    arrivals: str | None,
+    rate: str | float | None,
+    interval: str | None,
+    think: str | None,
+    others: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """These options of ``rtt`` as fields of ``Condition``, in ns.
+    """These options of ``rtt`` as fields of ``Condition``, in ns; others: that were given beside them.
 
     Raises UsageError for what is no time, and for a period that this machine's clock can't tell from none.
     """
+    for field, option in (("timeout_ns", "timeout"), ("period_ns", "interval"), ("think_ns", "think")):
+        if field in others:
+            raise UsageError(f"{field} is told with its unit: give {option}, such as {option}='5ms'")
     arrivals, period_ns = schedule(arrivals, rate, interval)
     if period_ns is not None and period_ns < (step_ns := native.clock_cost()[1]):
         raise UsageError(

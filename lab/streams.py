@@ -155,7 +155,7 @@ class Stream:
 
     @property
     def ipdv_ns(self) -> dict[str, npt.NDArray[np.int64]]:
-        """For each way, the differences between the delays of probes received one after the other (RFC 3393)."""
+        """For each way, the differences of the delays of probes sent in succession and both received (RFC 3393)."""
         seq = np.flatnonzero(self._status == RECEIVED)
         return {way: delays.ipdv_ns(each, seq) for way, each in self.one_way_ns.items()}
 

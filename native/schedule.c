@@ -81,6 +81,7 @@ static int rest(struct open_loop *l, int64_t until_ns, int64_t now) {
     };
     struct timespec most = {.tv_nsec = sleep_ns < LAB_SLICE_NS ? sleep_ns : LAB_SLICE_NS};
     if (ppoll(fds, n->inline_far ? 2 : 1, &most, NULL) < 0 && errno != EINTR) return -errno;
+    if ((fds[0].revents | fds[1].revents) & POLLERR) stamping_read(&n->stamping); /* which would not let it sleep */
     return 0;
 }
 

@@ -35,5 +35,7 @@ def verify(world: World = None, as_json: Json = False) -> None:
         print_json(report.to_json())
     else:
         print(report)
+    if report.interrupted:
+        raise typer.Exit(130)
     if not report.ok:
         raise typer.Exit(1)

@@ -21,6 +21,7 @@ NEAR_OUT = ("due_ns", "tx_ns", "near_sched_real_ns", "near_soft_real_ns")
 FAR = ("far_rx_real_ns", "far_rx_ns", "far_tx_ns", "far_sched_real_ns", "far_soft_real_ns")
 NEAR_IN = ("near_rx_real_ns", "rx_ns")
 _STAMPED_SHARE = 0.999
+_PERIOD_NS = 100_000
 
 
 def judge(where: str, records: Records, stamps: Records, offset_ns: int, *, reflected: bool) -> Finding:
@@ -62,7 +63,7 @@ def findings(
     families: Sequence[int] = (4, 6),
     count: int = 3_000,
 ) -> Iterator[Finding]:
-    """One finding a link, probe and family."""
+    """One finding a link, probe and family; and a schedule in each family."""
 
     def measure(where: str, condition: Condition) -> Finding:
         with subject.open(condition) as ends:
@@ -75,11 +76,18 @@ def findings(
         reflected = condition.probe != "icmp"
         return judge(where, stream.records, stream.stamps, stream.clock_offset_ns, reflected=reflected)
 
-    for link in links:
-        for probe in probes:
-            for family in families:
-                condition = Condition(link=link, probe=probe, family=family, stages=True)
-                yield attempted(str(condition), partial(measure, str(condition), condition))
+    conditions = [
+        Condition(link=link, probe=probe, family=family, stages=True)
+        for link in links
+        for probe in probes
+        for family in families
+    ]
+    for condition in conditions:
+        yield attempted(str(condition), partial(measure, str(condition), condition))
+    for family in families:  # in a closed loop, a probe is due when it leaves
+        condition = Condition(probe="udp", family=family, arrivals="periodic", period_ns=_PERIOD_NS, stages=True)
+        where = f"{condition}, periodic"
+        yield attempted(where, partial(measure, where, condition))
 
 
 CHECK = Check(

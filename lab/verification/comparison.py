@@ -12,6 +12,7 @@ from lab import stats
 from lab.conditions import Condition
 from lab.units import format_ns
 from lab.verification.findings import Finding
+from lab.verification.known_delay import HELD_AT_LEAST
 from lab.verification.rounds import Rounds, interleaved
 from lab.verification.subject import Check, Subject, attempted
 
@@ -46,6 +47,7 @@ def judge_added(where: str, rounds: Rounds) -> Finding:
     found, held = float(np.median(rtt_ns)), float(np.median(held_ns))
     interval = stats.median_interval(list(rtt_ns), seed=0)
     right = interval is not None and interval[0] > 0 and abs(found - held) <= _ADDED_TOLERANCE * held
+    right = right and held >= HELD_AT_LEAST * _ADDED_NS
     told = "no interval" if interval is None else f"95 % {interval[0]:+.0f}…{interval[1]:+.0f} ns"
     return Finding.judged(where, right, f"{held:.0f} ns held, {found:+.0f} ns found ({told})")
 

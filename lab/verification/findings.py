@@ -66,18 +66,20 @@ class Item:
 
 @dataclass(frozen=True)
 class Report:
-    """All checks. ``ok`` if none failed."""
+    """All checks, or those that were finished before Ctrl-C. ``ok`` if none failed, and none is missing."""
 
     items: tuple[Item, ...]
+    interrupted: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether nothing was found wrong; what was skipped is not known to be right."""
-        return all(item.status != FAIL for item in self.items)
+        return not self.interrupted and all(item.status != FAIL for item in self.items)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON document, format 1."""
-        return {"format": 1, "items": [item.to_json() for item in self.items], "ok": self.ok}
+        items = [item.to_json() for item in self.items]
+        return {"format": 1, "items": items, "interrupted": self.interrupted, "ok": self.ok}
 
     def __str__(self) -> str:
         """A block a check, 80 columns wide: what must hold, then what was found."""

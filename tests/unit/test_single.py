@@ -81,12 +81,14 @@ def test_whose_cpus_they_are():
 
 
 def test_options_as_fields():
-    assert timing(None, None, "20kpps", None, None) == {
+    assert timing(None, None, "20kpps", None, None, {}) == {
         "timeout_ns": 1_000_000_000, "arrivals": "periodic", "period_ns": 50_000, "think_ns": 0,
     }  # fmt: skip
-    assert timing("20ms", None, None, None, "5us")["think_ns"] == 5_000
+    assert timing("20ms", None, None, None, "5us", {})["think_ns"] == 5_000
     with pytest.raises(lab.UsageError, match="below the resolution of this machine's clock"):
-        timing(None, None, None, "1ns", None)
+        timing(None, None, None, "1ns", None, {})
+    with pytest.raises(lab.UsageError, match="give interval, such as interval='5ms'"):
+        lab.rtt("lo", period_ns=5)
 
 
 def test_what_knows_no_schedule_or_stages_is_measured_without():

@@ -131,6 +131,7 @@ def test_what_a_place_lacks_is_skipped(world):
     check = replace(causality.CHECK, findings=partial(causality.findings, probes=("udp",), families=(4,), count=200))
     report = verify(world="host", checks=[check], say=told.append)
     (item,) = report.items
-    assert [finding.status for finding in item.findings][1:] == ["skipped"]
+    assert [finding.status for finding in item.findings][1:] == ["skipped", "pass"]
     assert "veth is made in a private world" in item.findings[1].evidence
+    assert item.findings[2].where.endswith("periodic")
     assert told == [f"1 of 1, causality: {check.claim}"]
