@@ -108,7 +108,8 @@ static inline bool polls(int wait) {
 int wait_input(int wait, int epoll_fd, int ms);
 /* How late this thread wakes from a sleep, as far as a few of them show: so long before a time it must stop sleeping. */
 int64_t sleep_margin(void);
-/* Waits until `due_ns`: asleep until the margin if it may sleep, and then reading the clock. False: *stop was set. */
+/* Waits until `due_ns`: asleep until the margin if it may sleep, for longer than that, and then reading the clock. False:
+ * *stop was set. */
 bool wait_until(int64_t due_ns, int64_t margin_ns, int wait, const int32_t *stop);
 
 /* ---- stamps.c: the kernel's stamps ---- */

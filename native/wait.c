@@ -39,7 +39,7 @@ bool wait_until(int64_t due_ns, int64_t margin_ns, int wait, const int32_t *stop
         int64_t sleep_ns = due_ns - margin_ns - now;
         if (wait == LAB_YIELD)
             sched_yield();
-        else if (wait != LAB_SPIN && sleep_ns > 0)
+        else if (wait != LAB_SPIN && sleep_ns > margin_ns) /* a shorter one would err by more than itself */
             sleep_until(now + (sleep_ns < LAB_SLICE_NS ? sleep_ns : LAB_SLICE_NS));
     }
 }

@@ -18,8 +18,8 @@ __all__ = ["CHECK", "findings", "judge"]
 
 HOLDS_NS = (0, 5_000, 20_000, 100_000)
 #: A hold must change nothing but itself. Caches are colder after a longer pause, so where a hold is shorter than this,
-#: the near end thinks for the rest of it. Unless it spins anyway, that must be too short to sleep.
-_CYCLE_NS = {"block": 20_000, "spin": 100_000}
+#: the near end thinks for the rest of it (mostly awake: a sleep that is shorter than its own error is not begun).
+_CYCLE_NS = HOLDS_NS[-1]
 #: Probe, wait mode and placement. Waking a thread on another CPU takes longer the longer that CPU slept: not judged.
 _JUDGED = tuple(
     (probe, wait, placement)
@@ -61,20 +61,24 @@ def findings(
     rounds: int = 40,
     count: int = 100,
 ) -> Iterator[Finding]:
-    """One finding a probe, wait mode and placement: those to be judged, and those to be shown only."""
+    """One finding a probe, wait mode and placement: those to be judged, and those to be shown only.
+
+    Two CPUs differ in speed from round to round, so across them there are three times as many rounds.
+    """
 
     def measure(way: tuple[str, str, str], rounds: int, tuning: Tuning) -> Finding:
         probe, wait, placement = way
         condition = Condition(probe=probe, wait=wait, placement=placement)
         with subject.open(condition) as ends:
             held = interleaved(
-                subject, condition, ends, HOLDS_NS, rounds=rounds, count=count, cycle_ns=_CYCLE_NS[wait], tuning=tuning
+                subject, condition, ends, HOLDS_NS, rounds=rounds, count=count, cycle_ns=_CYCLE_NS, tuning=tuning
             )
         return judge(_where(way), held)
 
     for way in judged:
         real_time = "same-cpu" in way
-        found = attempted(_where(way), partial(measure, way, rounds, Tuning(fifo=real_time)))
+        enough = 3 * rounds if "cross-cpu" in way else rounds
+        found = attempted(_where(way), partial(measure, way, enough, Tuning(fifo=real_time)))
         if real_time and found.status == SKIPPED:
             found = attempted(_where(way), partial(measure, way, rounds // 4, Tuning()))
             yield _not_judged(found, f": {_ONE_CPU}")
