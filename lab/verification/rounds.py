@@ -28,6 +28,11 @@ class Rounds:
     rtt_ns: Array
     held_ns: Array
 
+    @classmethod
+    def joined(cls, parts: Sequence[Rounds]) -> Rounds:
+        """The rounds of all parts."""
+        return cls(np.concatenate([part.rtt_ns for part in parts]), np.concatenate([part.held_ns for part in parts]))
+
     def added_ns(self) -> tuple[Array, Array]:
         """How much more than the first column of the same round, in ns, shape (rounds, holds − 1): rtt and held."""
         return self.rtt_ns[:, 1:] - self.rtt_ns[:, :1], self.held_ns[:, 1:] - self.held_ns[:, :1]
