@@ -128,7 +128,8 @@ def rtt(
             stream = replace(stream, interrupted=interrupted.is_set())
             link = place.links[condition.link]
             about = {"experiment": asked, "host": host(), **background.to_json()}
-            run = {"link": link.name, "placement": condition.placement, **run_info(stream)}
+            info = {"round": 1, **run_info(stream)}
+            run = {"link": link.name, "placement": condition.placement, **info}
             stream = replace(
                 stream,
                 warnings=(*warnings, *_doubts(stream, link), *machine_doubts(about, [run])),
@@ -137,7 +138,7 @@ def rtt(
                 background=background.to_json(),
             )
             if study is not None:
-                study.add_run(condition, stream.records, {"round": 1, **run_info(stream)}, stream.stamps)
+                study.add_run(condition, stream.records, info, stream.stamps)
                 study.save() if stream.interrupted else study.finish(**closing(study, background))
             return stream
 

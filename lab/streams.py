@@ -77,9 +77,9 @@ class Stream:
     ``stamping_cost_ns`` is what taking them added to the p50 of the round trip: a median, and the ends of its interval.
     With a schedule, ``seed`` is what it was drawn from, ``margin_ns`` how long before a probe was due the sender
     stopped sleeping, ``most_open`` how many probes were under way at once, at most, and ``receive_buffer`` the bytes
-    that the near end's socket had for replies. ``pieces``: what probes larger than the link's MTU left in. ``accounts``
-    is what the kernel counted meanwhile, ``background`` what the CPUs went through besides, before and after
-    (``lab.noise.Background``; None: nobody looked).
+    that the smaller of both ends' sockets was granted. ``pieces``: what probes larger than the link's MTU left in.
+    ``accounts`` is what the kernel counted meanwhile, ``background`` what the CPUs went through besides, before and
+    after (``lab.noise.Background``; None: nobody looked).
     """
 
     condition: Condition

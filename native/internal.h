@@ -44,6 +44,17 @@ static inline int64_t now_ns(void) {
     return read_clock(CLOCK_MONOTONIC);
 }
 
+/* ---- 16 bits in network order ---- */
+
+static inline void put16(unsigned char *at, uint32_t value) {
+    at[0] = (unsigned char)(value >> 8);
+    at[1] = (unsigned char)value;
+}
+
+static inline uint32_t get16(const unsigned char *at) {
+    return (uint32_t)at[0] << 8 | at[1];
+}
+
 /* ---- clock.c ---- */
 
 /* CLOCK_REALTIME less CLOCK_MONOTONIC, from the narrowest of some brackets, whose width it is uncertain by. */
@@ -87,6 +98,8 @@ struct reply {
     unsigned char source[16];
 };
 
+/* The Internet checksum's sum (RFC 1071), not yet folded. */
+uint32_t sum16(const void *from, size_t length);
 void message_prepare(struct message *message, const struct lab_stream *stream, unsigned char *bytes);
 void message_number(struct message *message, uint64_t seq);
 bool message_match(const struct message *message, const unsigned char *bytes, size_t length, struct reply *reply);

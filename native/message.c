@@ -14,17 +14,8 @@ enum {
     FILLER = 0x5a,
 };
 
-static void put16(unsigned char *at, uint32_t value) {
-    at[0] = (unsigned char)(value >> 8);
-    at[1] = (unsigned char)value;
-}
-
-static uint32_t get16(const unsigned char *at) {
-    return (uint32_t)at[0] << 8 | at[1];
-}
-
-/* RFC 1071, unfolded. */
-static uint32_t sum16(const unsigned char *bytes, size_t length) {
+uint32_t sum16(const void *from, size_t length) {
+    const unsigned char *bytes = from;
     uint32_t sum = 0;
     for (size_t i = 0; i + 1 < length; i += 2) sum += get16(bytes + i);
     if (length % 2) sum += (uint32_t)bytes[length - 1] << 8;

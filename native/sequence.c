@@ -5,8 +5,8 @@
 #include "internal.h"
 
 static bool valid(const struct lab_stream *s) {
-    return s->kind >= LAB_SYSCALL && s->kind <= LAB_TCP_SYN && s->wait >= LAB_BLOCK && s->wait <= LAB_YIELD && s->arrivals == LAB_CLOSED && s->think_ns == 0 &&
-           s->far_cpu < 0 && s->hold_ns == 0 && s->stall_ns == 0 && s->count >= 0 && s->warmup >= 0 &&
+    return s->kind >= LAB_SYSCALL && s->kind <= LAB_TCP_SYN && s->wait >= LAB_BLOCK && s->wait <= LAB_YIELD &&
+           s->arrivals == LAB_CLOSED && s->think_ns == 0 && s->far_cpu < 0 && s->hold_ns == 0 && s->stall_ns == 0 && s->count >= 0 && s->warmup >= 0 &&
            s->patience >= 0 && s->timeout_ns > 0 && s->timeout_ns <= LAB_MAX_TIMEOUT_NS && s->limit_ns >= 0 &&
            (s->wait != LAB_EPOLL || s->near_epoll_fd >= 0);
 }

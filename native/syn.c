@@ -42,22 +42,6 @@ struct seen {
     int ttl;
 };
 
-static void put16(unsigned char *at, uint32_t value) {
-    at[0] = (unsigned char)(value >> 8);
-    at[1] = (unsigned char)value;
-}
-
-static uint32_t get16(const unsigned char *at) {
-    return (uint32_t)at[0] << 8 | at[1];
-}
-
-static uint32_t sum_bytes(const void *from, size_t length) {
-    const unsigned char *at = from;
-    uint32_t sum = 0;
-    for (size_t i = 0; i < length; i += 2) sum += get16(at + i);
-    return sum;
-}
-
 /* ---- setting up ---- */
 
 /* The number that `odd` times it is 1, modulo 2^32: by Newton, each step of which doubles the right bits, from 3. */
@@ -78,11 +62,11 @@ static int prepare(struct syn *syn) {
     put16(syn->segment + 2, stream->far_port);
     syn->segment[12] = SEGMENT / 4 << 4;
     put16(syn->segment + 14, 0xffff); /* the window */
-    syn->sum = sum_bytes(syn->segment, SEGMENT) + IPPROTO_TCP + SEGMENT;
+    syn->sum = sum16(syn->segment, SEGMENT) + IPPROTO_TCP + SEGMENT;
     if (stream->family == AF_INET)
-        syn->sum += sum_bytes(&((struct sockaddr_in *)&source)->sin_addr, 4) + sum_bytes(stream->target, 4);
+        syn->sum += sum16(&((struct sockaddr_in *)&source)->sin_addr, 4) + sum16(stream->target, 4);
     else
-        syn->sum += sum_bytes(&((struct sockaddr_in6 *)&source)->sin6_addr, 16) + sum_bytes(stream->target, 16);
+        syn->sum += sum16(&((struct sockaddr_in6 *)&source)->sin6_addr, 16) + sum16(stream->target, 16);
     syn->isn = (uint32_t)(stream->nonce ^ stream->nonce >> 32);
     syn->inverse = inverse_of(ISN_STRIDE);
     return 0;
