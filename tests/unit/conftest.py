@@ -108,11 +108,12 @@ class Line:
         """Sends frames from near to far a few at a time, waits for their fates, and returns what arrived."""
         arrived = []
         self.far.setblocking(False)
+        before = self.settled()
         deadline = time.monotonic() + 30
         for start in range(0, len(frames), 16):
             for frame in frames[start : start + 16]:
                 self.near.send(frame)
-            while self.settled() < min(start + 16, len(frames)):
+            while self.settled() < before + min(start + 16, len(frames)):
                 arrived += self.drain(self.far)
                 assert time.monotonic() < deadline, self.wire.counters()
         arrived += self.drain(self.far)
