@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from lab import native
 from lab.conditions import WAYS
 from lab.errors import Unavailable, errno_name
 from lab.host import clocksource
+from lab.native.clock import clock_cost
 from lab.world import HostWorld, Place, PrivateWorld
 from lab.world.baselines import CROSSES
 from lab.world.links import LINKS
@@ -261,7 +261,7 @@ def _cpus() -> Iterator[Item]:
 
 
 def _clock() -> Iterator[Item]:
-    read_ns, step_ns = native.clock_cost()
+    read_ns, step_ns = clock_cost()
     evidence = f"CLOCK_MONOTONIC from {clocksource()}: {read_ns:.0f} ns a read, steps of {step_ns} ns"
     if read_ns <= _SLOW_CLOCK_NS:
         yield Item("clock", "ok", evidence)

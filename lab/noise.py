@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from lab import native
 from lab.errors import Unavailable
 from lab.host import power
+from lab.native.clock import Gaps, clock_gaps
 
 __all__ = ["Background", "Noise", "noise_floor"]
 
@@ -81,17 +81,17 @@ class _Watch(threading.Thread):
     def __init__(self, cpu: int, duration_ns: int) -> None:
         super().__init__(name=f"lab noise {cpu}")
         self._cpu, self._duration_ns = cpu, duration_ns
-        self._gaps: native.Gaps | None = None
+        self._gaps: Gaps | None = None
         self._error: Exception | None = None
 
     def run(self) -> None:
         try:
             os.sched_setaffinity(0, {self._cpu})  # 0: this thread
-            self._gaps = native.clock_gaps(self._duration_ns, THRESHOLD_NS)
+            self._gaps = clock_gaps(self._duration_ns, THRESHOLD_NS)
         except Exception as error:  # handed to the caller's thread, which raises it
             self._error = error
 
-    def result(self) -> native.Gaps:
+    def result(self) -> Gaps:
         self.join()
         if isinstance(self._error, OSError) and not isinstance(self._error, Unavailable):
             fix = "Allow it with taskset, or name another"
@@ -102,7 +102,7 @@ class _Watch(threading.Thread):
         return self._gaps
 
 
-def _noise(cpu: int, gaps: native.Gaps, before: _Counters, after: _Counters) -> Noise:
+def _noise(cpu: int, gaps: Gaps, before: _Counters, after: _Counters) -> Noise:
     reached = np.cumsum(gaps.counts)
     quantiles = {
         name: int(gaps.edges_ns[np.searchsorted(reached, fraction * gaps.reads)])

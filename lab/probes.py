@@ -22,13 +22,14 @@ from typing import Protocol
 
 import numpy as np
 
-from lab import native
 from lab.accounts import Accounts, accounting
 from lab.arrivals import due_times
 from lab.checks import check_count
 from lab.conditions import EMPTY, Condition
 from lab.errors import Unavailable
 from lab.interrupts import noted
+from lab.native.stop import Stop
+from lab.native.stream import Outcome, StreamSpec, new_records, new_stamps, run_stream
 from lab.plan import DEFAULT_WARMUP
 from lab.records import Records
 from lab.streams import Cpus, Stream, WireReport
@@ -143,7 +144,7 @@ def send_stream(
     scheduled = condition.arrivals != "closed"
     tuning.check(condition.wait, cpus, scheduled=scheduled)
     tuning.prepare(ends.near, ends.far)
-    spec = native.StreamSpec(
+    spec = StreamSpec(
         near_fd=_descriptor(ends.near),
         far_fd=_descriptor(ends.far),
         near_out_fd=getattr(ends.near, "out", -1),
@@ -170,10 +171,10 @@ def send_stream(
         stall_seq=stall[0] if stall else 0,
         stall_ns=stall[1] if stall else 0,
     )
-    records = native.new_records(count)
+    records = new_records(count)
     if scheduled:
         records["due_ns"] = due_times(condition, count, seed)
-    stamps = native.new_stamps(count) if condition.stages else None
+    stamps = new_stamps(count) if condition.stages else None
     room = _make_room(ends, condition)
     _require_running(ends.wire)
     with _watched(spec) as spec, _tuned(ends.wire, condition.wait, cpus.wire):
@@ -267,7 +268,7 @@ def _tuned(wire: Wire | None, wait: str, cpu: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _watched(spec: native.StreamSpec) -> Iterator[native.StreamSpec]:
+def _watched(spec: StreamSpec) -> Iterator[StreamSpec]:
     """The stream with an epoll for each end, if it is to wait in that way."""
     if spec.wait != "epoll":
         yield spec
@@ -286,13 +287,13 @@ def _descriptor(end: End | None) -> int:
 class _Run:
     """One call of the native loop, in a pinned thread."""
 
-    outcome: native.Outcome
+    outcome: Outcome
     accounts: Accounts
     gave_up: str | None = None
 
     def __init__(
         self,
-        spec: native.StreamSpec,
+        spec: StreamSpec,
         records: Records,
         stamps: Records | None,
         cpu: int,
@@ -301,7 +302,7 @@ class _Run:
     ) -> None:
         self._spec, self._records, self._stamps, self._cpu = spec, records, stamps, cpu
         self._ends, self._tuning = ends, tuning
-        self._stop, self._over = native.Stop(), threading.Event()
+        self._stop, self._over = Stop(), threading.Event()
         self._error: BaseException | None = None
         self.started_ns = self.ended_ns = 0
 
@@ -311,7 +312,7 @@ class _Run:
             with accounting(self._ends) as self.accounts:
                 self._tuning.enter_thread()
                 self.started_ns = time.monotonic_ns()
-                self.outcome = native.run_stream(self._spec, self._records, self._stop, self._stamps)
+                self.outcome = run_stream(self._spec, self._records, self._stop, self._stamps)
             error = self.outcome.error
             if error is not None and error.errno == errno.ETIMEDOUT:
                 self.gave_up = str(error)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from lab import native
 from lab.arrivals import lag, schedule
 from lab.checks import check_count
 from lab.conditions import BASELINES, NIC, WAYS, Condition, parse_target
@@ -23,6 +22,7 @@ from lab.errors import StreamError, Unavailable, UsageError, errno_name
 from lab.host import clock_bracket, host
 from lab.impairments import Impairment, parse_impairment
 from lab.interrupts import noted
+from lab.native.clock import clock_cost
 from lab.noise import Background
 from lab.overhead import stamping_cost
 from lab.plan import DEFAULT_WARMUP
@@ -159,7 +159,7 @@ def timing(
         if field in others:
             raise UsageError(f"{field} is told with its unit: give {option}, such as {option}='5ms'")
     arrivals, period_ns = schedule(arrivals, rate, interval)
-    if period_ns is not None and period_ns < (step_ns := native.clock_cost()[1]):
+    if period_ns is not None and period_ns < (step_ns := clock_cost()[1]):
         raise UsageError(
             f"a period of {period_ns} ns is below the resolution of this machine's clock ({step_ns} ns): give "
             "--interval 1us or more"

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from lab import delays, native, stats
+from lab import delays, stats
 from lab.accounts import Accounts
 from lab.conditions import Condition
 from lab.display import stream_text
 from lab.host import clocksource
+from lab.native.clock import clock_cost
+from lab.native.stream import Usage
 from lab.records import FLAGS, LATE, LOST, RECEIVED, UNSENT, Records
 from lab.tables import batches, plain_columns
 
@@ -96,8 +98,8 @@ class Stream:
     warnings: tuple[str, ...] = ()
     impaired_by: str | None = None
     wire: WireReport | None = None
-    near_usage: native.Usage | None = None
-    far_usage: native.Usage | None = None
+    near_usage: Usage | None = None
+    far_usage: Usage | None = None
     stamps: Records | None = None
     clock_offset_ns: int | None = None
     clock_step_ns: int = 0
@@ -265,7 +267,7 @@ class Stream:
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``lab rtt --json``, format 1; all times in ns."""
-        read_ns, step_ns = native.clock_cost()
+        read_ns, step_ns = clock_cost()
         scheduled = self.condition.arrivals != "closed"
         return {
             "format": 1,

@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from lab.errors import Unavailable
 from lab.managed import Managed
-from lab.native import Impairment, Stop, WireLoop, WireSpec
+from lab.native.stop import Stop
+from lab.native.wire import Impairment, WireLoop, WireSpec
 from lab.records import WIRE_FLAGS, Records
 
 __all__ = ["End", "Log", "Wire", "dropped_probes", "probe_numbers"]

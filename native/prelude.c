@@ -1,1 +1,1 @@
-#include "internal.h"
+#include "frames.h"

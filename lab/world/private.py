@@ -13,12 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lab import native
 from lab.checks import pick
 from lab.conditions import BASELINES, pick_way
 from lab.errors import Unavailable, UsageError
 from lab.impairments import Impairment, parse_impairment
 from lab.managed import Managed
+from lab.native import wire as native_wire
 from lab.wire import Wire
 from lab.world.client import Client, Refused
 from lab.world.link import Link
@@ -148,10 +148,10 @@ class PrivateWorld(Managed):
                 closing.callback(wire.close)
 
 
-def _of_a_direction(impair: Impairment) -> native.Impairment:
+def _of_a_direction(impair: Impairment) -> native_wire.Impairment:
     """An impairment in the terms of the wire's loop."""
     to_bad, to_good, bad, good = impair.burst or (0.0, 0.0, 0.0, impair.loss)
-    return native.Impairment(
+    return native_wire.Impairment(
         delay_ns=impair.delay_ns,
         ipdv_ns=impair.ipdv_ns,
         distribution=impair.dist,

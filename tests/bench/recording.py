@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lab import Condition, World
-from lab.native import clock_cost
+from lab.native.clock import clock_cost
 from lab.probes import choose_cpus, send_stream
 from lab.world import open_endpoints
 

@@ -32,7 +32,7 @@ from pyroute2 import IPRoute
 
 from lab import Condition
 from lab.errors import errno_name
-from lab.native import Impairment
+from lab.native.wire import Impairment
 from lab.probes import Cpus, send_stream
 from lab.wire import Wire
 from lab.world import Endpoints, kernel

@@ -20,11 +20,7 @@ from lab import conditions, records
 
 HERE = Path(__file__).resolve().parent
 NATIVE = HERE.parents[1] / "native"
-SOURCES = (
-    "clock.c", "closed.c", "connect.c", "events.c", "impair.c", "message.c", "near.c", "noise.c", "reflector.c",
-    "schedule.c", "sequence.c", "shm.c", "socket.c", "stamps.c", "stream.c", "syn.c", "syscall.c", "thread.c", "wait.c",
-    "wire.c",
-)  # fmt: skip
+SOURCES = sorted(path for path in NATIVE.glob("*.c") if path.name != "prelude.c")
 WRAPPED = (
     "send", "sendto", "recv", "recvmsg", "connect", "accept4", "read", "write", "pthread_create", "clock_gettime",
 )  # fmt: skip
@@ -72,7 +68,7 @@ def build(folder: Path, sanitizers: str) -> tuple[str, ...]:
     if (tried := run(*launcher, program)).returncode:
         missing(f"-fsanitize={sanitizers} can't run here: {tried.stderr.strip()}")
     wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
-    files = [*(NATIVE / name for name in SOURCES), *sorted(HERE.glob("*.c"))]
+    files = [*SOURCES, *sorted(HERE.glob("*.c"))]
     built = run(cc, *flags, f"-I{NATIVE}", *files, "-o", program, *wraps, "-lm")
     assert built.returncode == 0, built.stderr
     return (*launcher, str(program))

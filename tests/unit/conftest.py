@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import lab
-from lab.native import Impairment
+from lab.native.wire import Impairment
 from lab.records import LATE, LOST, RECEIVED, RECORD, WIRE_FLAGS
 from lab.studies import Study
 from lab.tables import counts

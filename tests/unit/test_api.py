@@ -129,7 +129,7 @@ def test_the_same_command_by_three_names(root):
         assert done.stdout == module.stdout
 
 
-def test_only_native_py_imports_the_extension(root):
+def test_only_native_imports_the_extension(root):
     for path in (root / "lab").rglob("*.py"):
         names = {
             (node.module or "") if isinstance(node, ast.ImportFrom) else alias.name
@@ -137,4 +137,4 @@ def test_only_native_py_imports_the_extension(root):
             if isinstance(node, ast.Import | ast.ImportFrom)
             for alias in node.names
         }
-        assert ("lab._native" in names) == (path.name == "native.py"), path
+        assert ("lab._native" in names) == (path.parent.name == "native" and path.stem != "__init__"), path

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import lab
-from lab.native import Impairment
+from lab.native.wire import Impairment
 from lab.wire import Wire
 
 MS, HOUR_NS = 1_000_000, 3600 * 10**9
@@ -298,7 +298,7 @@ def test_an_interpreter_with_a_wire_exits(ending):
     """Also one that forked: the child has no such thread, and the parent's wire must not notice the child's end."""
     code = f"""
 import os, socket, sys
-from lab.native import Impairment
+from lab.native.wire import Impairment
 from lab.wire import Wire
 (near, a), (far, b) = (socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2))
 wire = Wire(a, b, (Impairment(delay_ns=3600_000_000_000), Impairment()))
@@ -316,7 +316,7 @@ def test_a_queue_that_no_memory_holds_is_refused():
     code = """
 import resource, socket
 from lab.errors import UsageError
-from lab.native import Impairment
+from lab.native.wire import Impairment
 from lab.wire import Wire
 resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
 near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

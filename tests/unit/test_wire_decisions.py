@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lab.native import Impairment
+from lab.native.wire import Impairment
 
 MS, HOUR_NS = 1_000_000, 3600 * 10**9
 

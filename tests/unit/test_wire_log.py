@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from lab.native import Impairment
+from lab.native.wire import Impairment
 from lab.records import WIRE_EVENT
 from lab.wire import dropped_probes, probe_numbers
 

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from lab.native import Impairment
+from lab.native.wire import Impairment
 from lab.records import WIRE_FLAGS
 from lab.wire import Wire, dropped_probes, probe_numbers
 
