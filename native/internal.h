@@ -305,7 +305,7 @@ void to_monotonic(const struct lab_stream *stream, struct lab_record *records);
 int pin(int cpu);
 /* Adds what the calling thread went through since it was `sign` < 0, or before: call with -1, and later with 1. */
 void add_usage(struct lab_usage *usage, int sign);
-/* Starts a thread on that CPU, if it can be had, with all signals blocked, which are the business of Python's main
+/* Starts a thread on that CPU (-1: on any), if it can be had, with all signals blocked, which are the business of Python's main
  * thread. 0 or -errno. */
 int start_thread(pthread_t *thread, int cpu, void *(*run)(void *), void *argument);
 

@@ -62,6 +62,8 @@ struct lab_capture_plan {
     int32_t ready_fd;    /* an eventfd that is written to whenever more can be read from the file, and at the end */
     int32_t seekable;    /* non-zero: file_fd is a file, not a pipe */
     int64_t limit;       /* end after so many frames; 0: never */
+    const char *const *hosts; /* names for addresses: "ADDRESS NAME", one a text */
+    int64_t host_count;
     const char *hardware;
     const char *system;
     const char *application;
@@ -84,11 +86,8 @@ struct lab_interface_counts {
 struct lab_capture_counts {
     int64_t frames;     /* taken and matched */
     int64_t bytes;      /* theirs, on the wire */
-    int64_t written;    /* frames that a reader of the file can find there by now */
-    int64_t unwritten;  /* frames that could not be written */
-    int64_t file_bytes;
-    int64_t disordered; /* frames that came out of a ring later than a younger one was written */
-    int64_t most_blocks; /* the most that ever waited in one ring */
+    int64_t file_bytes; /* written */
+    int64_t disordered; /* frames that came out of their ring when a younger one of another had been written */
     int32_t error;      /* the errno of the write that failed, or 0 */
     int32_t ended;      /* non-zero: it ended by itself: by its limit, by an error, or as no interface is left */
 };
@@ -102,16 +101,17 @@ struct lab_capture *lab_capture_start(const struct lab_capture_plan *plan, int32
 void lab_capture_counts(const struct lab_capture *capture, struct lab_capture_counts *counts,
                         struct lab_interface_counts *interfaces);
 
-/* Waits until all that the kernel had for the taps when this was called is in the file, or timeout_ns are over.
- * 0; -ETIME; or the error that ended it. */
-int64_t lab_capture_flush(struct lab_capture *capture, int64_t timeout_ns);
+/* Has all written that the taps have seen when this is called. Returns a ticket for lab_capture_wait. Any thread. */
+int64_t lab_capture_flush(struct lab_capture *capture);
 
-/* Ends: lets no further frame in, writes all that came before, then the statistics with the comments (one line each;
- * about what the whole file holds) and the names (pairs: an address of 4 or 16 bytes with its length before it, then a
- * name with its 0). 0 or -errno: that of a write, or -ETIME if a ring kept frames to itself. Once. */
+/* Ends: lets no further frame in, and has all written that came before, then the statistics of each interface, the first
+ * one's with the comments. Returns a ticket. Once. */
 int64_t lab_capture_stop(struct lab_capture *capture, const char *const *comments, int64_t comment_count);
 
-/* Frees it; stops it first if that was not done. */
+/* Waits for what the ticket stands for, for at most timeout_ns. 0; -ETIME; or what failed: -errno of a write. */
+int64_t lab_capture_wait(struct lab_capture *capture, int64_t ticket, int64_t timeout_ns);
+
+/* Frees it. What was not stopped, or not waited for, is abandoned: the file ends with whatever block was written last. */
 void lab_capture_close(struct lab_capture *capture);
 
 /* ---- files ---- */

@@ -32,7 +32,7 @@ struct start {
 static void *begin(void *argument) {
     struct start *start = argument;
     void *(*run)(void *) = start->run, *its_argument = start->argument;
-    (void)pin(start->cpu); /* if it can't be, `run` finds out */
+    if (start->cpu >= 0) (void)pin(start->cpu); /* if it can't be, `run` finds out */
     sem_post(&start->placed);
     return run(its_argument);
 }

@@ -8,23 +8,6 @@ __attribute__((weak)) int64_t lab_filter_run(const struct lab_instruction *progr
                                              int64_t captured, int64_t length) {
     return (void)program, (void)frame, (void)captured, (void)length, -ENOSYS;
 }
-__attribute__((weak)) struct lab_capture *lab_capture_start(const struct lab_capture_plan *plan, int32_t *error) {
-    return (void)plan, *error = -ENOSYS, NULL;
-}
-__attribute__((weak)) void lab_capture_counts(const struct lab_capture *capture, struct lab_capture_counts *counts,
-                                              struct lab_interface_counts *interfaces) {
-    (void)capture, (void)counts, (void)interfaces;
-}
-__attribute__((weak)) int64_t lab_capture_flush(struct lab_capture *capture, int64_t timeout_ns) {
-    return (void)capture, (void)timeout_ns, -ENOSYS;
-}
-__attribute__((weak)) int64_t lab_capture_stop(struct lab_capture *capture, const char *const *comments,
-                                               int64_t comment_count) {
-    return (void)capture, (void)comments, (void)comment_count, -ENOSYS;
-}
-__attribute__((weak)) void lab_capture_close(struct lab_capture *capture) {
-    (void)capture;
-}
 __attribute__((weak)) int64_t lab_read(struct lab_reader *reader, const unsigned char *bytes, int64_t length,
                                        struct lab_source *sources, int64_t source_room, struct lab_note *notes,
                                        int64_t note_room, const struct lab_column *columns, int64_t column_count,

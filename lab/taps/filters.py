@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import socket
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from lab.errors import UsageError
 
-__all__ = ["NOTHING", "Instruction", "attach", "compile_filter", "only_outgoing"]
+__all__ = ["NOTHING", "Instruction", "attach", "compile_filter", "one_way"]
 
 #: Frames are never longer, so a program's "keep all" is this.
 _SNAPLEN = 262_144
@@ -43,21 +44,23 @@ def compile_filter(text: str, link_type: int = 1) -> tuple[Instruction, ...]:
         program = cypcap.compile(cypcap.DatalinkType(link_type), _SNAPLEN, text, True, cypcap.NETMASK_UNKNOWN)
     except (cypcap.Error, ValueError, UnicodeError) as error:
         why = error.args[-1] if isinstance(error, cypcap.Error) else f"{error}"
-        raise UsageError(f"filter {text!r}: {why}; see pcap-filter(7), or try 'icmp', 'udp port 53', 'host ::1'") from None
+        raise UsageError(
+            f"filter {text!r}: {why}; see pcap-filter(7), or try 'icmp', 'udp port 53', 'host ::1'"
+        ) from None
     return tuple(Instruction(*each) for each in program)
 
 
-def only_outgoing(program: tuple[Instruction, ...]) -> tuple[Instruction, ...]:
-    """The program for a socket that shall take, of the frames that match, those that go out."""
+def one_way(program: Sequence[Instruction], *, outgoing: bool) -> tuple[Instruction, ...]:
+    """The program for a socket that shall take, of the frames that match, those that go out, or those that come in."""
     head = (
         Instruction(_LOAD_BYTE, 0, 0, _PACKET_TYPE),
-        Instruction(_JUMP_IF_EQUAL, 1, 0, socket.PACKET_OUTGOING),
+        Instruction(_JUMP_IF_EQUAL, int(outgoing), int(not outgoing), socket.PACKET_OUTGOING),
         *NOTHING,
     )
-    return head + program
+    return (*head, *program)
 
 
-def attach(tap: socket.socket, program: tuple[Instruction, ...]) -> None:
+def attach(tap: socket.socket, program: Sequence[Instruction]) -> None:
     """Has the kernel run it on every frame from now on, in place of the program before. Raises OSError."""
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in program))
     filter_program = struct.pack("@HP", len(program), ctypes.addressof(code))

@@ -1,0 +1,147 @@
+"""Opens taps: packet sockets with rings (TPACKET_V3, packet(7)), one a CPU, that share an interface's frames.
+
+A tap's frames of one CPU are in one ring, in the order in which they passed (PACKET_FANOUT_CPU): that is what links the
+two copies of a packet on lo. Until all of an interface's sockets are together, each would see all of its frames; so they
+are bound with a filter that lets none through, and get their own at the end. From then on no frame is missed. The
+filter chooses the direction, too: a group of sockets does not honour PACKET_IGNORE_OUTGOING (seen on Linux 6.18).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lab.errors import Unavailable
+from lab.native.captures import RingPlan
+from lab.taps.filters import NOTHING, Instruction, attach, one_way
+
+__all__ = ["BLOCK_BYTES", "DIRECTIONS", "Tap", "blocks_for", "open_tap_of"]
+
+#: What of an interface is seen.
+DIRECTIONS = ("in", "out", "inout")
+
+#: Bytes of a ring's block; the longest frame must fit one.
+BLOCK_BYTES = 1 << 20
+_BLOCKS = 64
+_LEAST_BLOCKS = 4
+_ALL_BLOCKS = 512
+_RETIRE_MS = 20
+_SLOT_BYTES = 2048  # only checked against the block's size: frames are packed one after another
+
+# linux/if_packet.h, linux/if_ether.h, linux/sockios.h, linux/if_arp.h
+_SOL_PACKET = 263
+_PACKET_RX_RING, _PACKET_VERSION, _PACKET_FANOUT = 5, 10, 18
+_TPACKET_V3 = 2
+_FANOUT_CPU, _FANOUT_UNIQUE, _FANOUT_MOST = 2, 0x2000, 256
+_ETH_P_ALL = 3
+_SIOCGIFHWADDR = 0x8927
+_LOOPBACK = 772
+_ETHERNET, _RAW = 1, 101
+#: Devices without a header of the link layer (ARPHRD_NONE, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, RAWIP).
+_BARE = (65534, 768, 769, 776, 778, 823, 519)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tap:
+    """The sockets of one interface. link_type: LINKTYPE_* of its frames. loopback: it is a loopback device."""
+
+    interface: str
+    sockets: tuple[socket.socket, ...]
+    blocks: int
+    link_type: int
+    loopback: bool
+
+    def rings(self, index: int) -> list[RingPlan]:
+        """What C needs of them; index: the interface's number in the file."""
+        return [
+            RingPlan(fd=each.fileno(), interface=index, block_bytes=BLOCK_BYTES, blocks=self.blocks)
+            for each in self.sockets
+        ]
+
+    def close(self) -> None:
+        for each in self.sockets:
+            each.close()
+
+
+def blocks_for(interfaces: int, buffer_bytes: int | None = None) -> int:
+    """How many blocks each ring gets: so that those of an interface hold `buffer_bytes`; or a default."""
+    rings = _ring_count()
+    if buffer_bytes is None:
+        return max(_LEAST_BLOCKS, min(_BLOCKS, _ALL_BLOCKS // (rings * interfaces)))
+    return max(_LEAST_BLOCKS, -(-buffer_bytes // (BLOCK_BYTES * rings)))
+
+
+def _ring_count() -> int:
+    return min(os.cpu_count() or 1, _FANOUT_MOST)
+
+
+def open_tap_of(
+    interface: str,
+    *,
+    program: Callable[[int], Sequence[Instruction]],
+    direction: str = "inout",
+    both_copies: bool = False,
+    blocks: int = _BLOCKS,
+    socket_at: Callable[[int, int, int], socket.socket] = socket.socket,
+) -> Tap:
+    """Taps an interface: every frame that passes it from the return of this call on, and matches.
+
+    program: gives the filter for a link type. direction: "in", "out" or "inout"; on a loopback device the last keeps
+    one copy of each packet, that which comes in, unless both_copies. blocks: of each ring. socket_at: opens sockets in
+    the network namespace of the interface. Raises Unavailable.
+    """
+    with contextlib.ExitStack() as opened:
+        try:
+            first = opened.enter_context(_open(socket_at))
+            type_ = _hardware_type(first, interface)
+            loopback = type_ == _LOOPBACK
+            link_type = _RAW if type_ in _BARE else _ETHERNET
+            wanted = tuple(program(link_type))
+            if direction != "inout" or (loopback and not both_copies):
+                wanted = one_way(wanted, outgoing=direction == "out")
+            sockets = [first, *(opened.enter_context(_open(socket_at)) for _ in range(_ring_count() - 1))]
+            for each in sockets:
+                _set_up(each, interface, blocks)
+            _join(sockets)
+            for each in sockets:
+                attach(each, wanted)
+        except OSError as error:
+            fix = f"It takes Linux 4.20 or newer, and {_ring_count() * blocks} MiB of free memory"
+            raise Unavailable(f"cannot tap {interface}", errno=error.errno, fix=fix) from error
+        opened.pop_all()
+    return Tap(interface=interface, sockets=tuple(sockets), blocks=blocks, link_type=link_type, loopback=loopback)
+
+
+def _open(socket_at: Callable[[int, int, int], socket.socket]) -> socket.socket:
+    """Unbound, and of no protocol: so nothing reaches it."""
+    return socket_at(socket.AF_PACKET, socket.SOCK_RAW, 0)
+
+
+def _hardware_type(tap: socket.socket, interface: str) -> int:
+    request = struct.pack("16s24x", os.fsencode(interface)[:15])
+    return int(struct.unpack_from("16xH", fcntl.ioctl(tap, _SIOCGIFHWADDR, request))[0])
+
+
+def _set_up(tap: socket.socket, interface: str, blocks: int) -> None:
+    tap.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
+    slots = blocks * BLOCK_BYTES // _SLOT_BYTES
+    request = struct.pack("=7I", BLOCK_BYTES, blocks, _SLOT_BYTES, slots, _RETIRE_MS, 0, 0)
+    tap.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
+    attach(tap, NOTHING)
+    tap.bind((interface, _ETH_P_ALL))
+
+
+def _join(sockets: Sequence[socket.socket]) -> None:
+    """Has each see the frames of its CPU only. The kernel chooses a number that no other group has."""
+    if len(sockets) == 1:
+        return
+    first, *others = sockets
+    first.setsockopt(_SOL_PACKET, _PACKET_FANOUT, (_FANOUT_CPU | _FANOUT_UNIQUE) << 16)
+    group = first.getsockopt(_SOL_PACKET, _PACKET_FANOUT) & 0xFFFF
+    for each in others:
+        each.setsockopt(_SOL_PACKET, _PACKET_FANOUT, _FANOUT_CPU << 16 | group)
