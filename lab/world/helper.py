@@ -119,6 +119,10 @@ class Helper:
     def port(self, name: str) -> int:
         return self.ports[name].pop(0)
 
+    def interfaces(self, end: str) -> dict[str, Any]:
+        with self.namespaces.end(end).inside():
+            return {"names": [name for _index, name in socket.if_nameindex()]}
+
     def namespace(self, end: str) -> int:
         return os.dup(self.namespaces.end(end).descriptor)
 

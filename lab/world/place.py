@@ -56,6 +56,10 @@ class Place(Protocol):
         """A socket of the namespace at `end` ("near", "far" or "middle"). Raises Unavailable."""
         ...
 
+    def interfaces(self, *, end: str = "near") -> list[str]:
+        """The names of the interfaces that are in the namespace at `end` now."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Sysctls, and the offloads of every device, for a study's metadata."""
         ...

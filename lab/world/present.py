@@ -64,6 +64,10 @@ class HostWorld:
         """A socket of the machine's own network. Raises Unavailable."""
         return host_socket(family, type, proto)
 
+    def interfaces(self, *, end: str = "near") -> list[str]:  # noqa: ARG002
+        """The names of the interfaces that are there now."""
+        return [name for _index, name in socket.if_nameindex()]
+
     def describe(self) -> dict[str, Any]:
         """Sysctls, and the offloads of every device, for a study's metadata."""
         devices = {device for link in self.links.values() for device in link.devices.values()}
@@ -100,6 +104,10 @@ class JoinedWorld(HostWorld):
     def socket(self, family: int, type: int, proto: int = 0, *, end: str = "near") -> socket.socket:  # noqa: A002, ARG002
         """A socket of that process's network. Raises Unavailable."""
         return open_socket(self._client, "near", family, type, proto)
+
+    def interfaces(self, *, end: str = "near") -> list[str]:  # noqa: ARG002
+        """The names of the interfaces that are there now."""
+        return list(self._client.ask("interfaces", end="near")["names"])
 
     def describe(self) -> dict[str, Any]:
         """Sysctls, and the offloads of lo, for a study's metadata."""

@@ -104,6 +104,14 @@ class PrivateWorld(Managed):
         pick("end", end, ENDS)
         return open_socket(self._client, end, family, type, proto)
 
+    def interfaces(self, *, end: str = "near") -> list[str]:
+        """The names of the interfaces that are in the namespace at `end` ("near", "far" or "middle") now."""
+        pick("end", end, ENDS)
+        try:
+            return list(self._client.ask("interfaces", end=end)["names"])
+        except Refused as error:
+            raise Unavailable(f"look at {end}: {error.filename}", errno=error.errno, fix="See lab doctor") from None
+
     def popen(self, command: Sequence[str], *, end: str = "near", **options: Any) -> subprocess.Popen[Any]:
         """Starts a program in the namespace at `end` ("near", "far" or "middle"), as your user.
 

@@ -1,0 +1,23 @@
+"""Where a tap is put: an interface, and how to open a socket in its network namespace."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["TapAt"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TapAt:
+    """An interface to capture on.
+
+    name, description: what a file calls it and says of it. interface: what its own network calls it. socket_at: opens
+    a socket there, as ``socket.socket(family, type, proto)`` does here; it raises Unavailable.
+    """
+
+    name: str
+    interface: str
+    socket_at: Callable[[int, int, int], socket.socket]
+    description: str
