@@ -8,16 +8,19 @@ from fractions import Fraction
 from lab.errors import UsageError
 
 __all__ = [
-    "bit_rate", "duration", "format_duration", "format_ns", "format_pace", "format_rate", "micros", "packet_rate",
+    "bit_rate", "byte_count", "duration", "format_bytes", "format_duration", "format_ns", "format_pace", "format_rate",
+    "micros", "packet_rate",
 ]  # fmt: skip
 
 _UNITS_NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "min": 60_000_000_000}
 _UNITS_BIT = {"bit": 1, "kbit": 1_000, "Mbit": 1_000_000, "Gbit": 1_000_000_000}
 _UNITS_PACKET = {"": 1, "pps": 1, "kpps": 1_000, "Mpps": 1_000_000}
+_UNITS_BYTE = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 _PACKET_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(pps|kpps|Mpps|)")
 #: Packets a second that leave a nanosecond to each.
 _MAX_PACKET_RATE = 1_000_000_000
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(bit|kbit|Mbit|Gbit)")
+_BYTES = re.compile(rf"(\d+(?:\.\d+)?)\s*({'|'.join(_UNITS_BYTE)})")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|µs|ms|s|min)")
 
 
@@ -41,6 +44,15 @@ def bit_rate(text: str) -> int:
     if not rate:
         raise UsageError(f"{text!r} is not a rate: give a number and a unit (bit, kbit, Mbit, Gbit), such as 100Mbit")
     return rate
+
+
+def byte_count(text: str) -> int:
+    """``"64MiB"`` → 67108864. Raises UsageError if the unit is missing or unknown, or it is less than a byte."""
+    match = _BYTES.fullmatch(text.strip()) if isinstance(text, str) else None
+    size = round(float(match[1]) * _UNITS_BYTE[match[2]]) if match else 0
+    if not size:
+        raise UsageError(f"{text!r} is not a size: give a number and a unit ({', '.join(_UNITS_BYTE)}), such as 64MiB")
+    return size
 
 
 def packet_rate(text: str) -> Fraction:
@@ -71,6 +83,14 @@ def format_duration(ns: int) -> str:
 def format_rate(bps: int) -> str:
     """What ``bit_rate`` reads as the same: ``100000000`` → ``"100Mbit"``."""
     return _shortest(bps, _UNITS_BIT)
+
+
+def format_bytes(size: int) -> str:
+    """Three significant digits and a fitting unit: ``9_100_000_000`` → ``"9.10 GB"``."""
+    for unit in ("GB", "MB", "kB"):
+        if size >= 0.9995 * _UNITS_BYTE[unit]:
+            return f"{_three_digits(size / _UNITS_BYTE[unit])} {unit}"
+    return f"{size} bytes"
 
 
 def format_pace(period_ns: float) -> str:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lab
-from lab.units import duration, format_ns, format_pace, micros, packet_rate
+from lab.units import byte_count, duration, format_bytes, format_ns, format_pace, micros, packet_rate
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,23 @@ def test_bad_packet_rates_name_the_units(text):
 @pytest.mark.parametrize(("period_ns", "text"), [(50_000, "20,000/s"), (33_333, "30,000/s"), (3e8, "3.33/s")])
 def test_paces(period_ns, text):
     assert format_pace(period_ns) == text
+
+
+@pytest.mark.parametrize(("text", "size"), [("64MiB", 67_108_864), ("1.5 kB", 1_500), ("1GB", 10**9), ("2KiB", 2_048)])
+def test_sizes(text, size):
+    assert byte_count(text) == size
+
+
+@pytest.mark.parametrize("text", ["64", "", "MiB", "64 Mib", "-1MB", "0MB", "0.0001kB", 64])
+def test_bad_sizes_name_the_units(text):
+    with pytest.raises(lab.UsageError, match=r"give a number and a unit \(KiB, MiB"):
+        byte_count(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (999.6, "1.00 kB"), (123_456, "123 kB"), (9_100_000_000, "9.10 GB"),
+     (999_600, "1.00 MB"), (12 * 10**12, "12000 GB")],
+)  # fmt: skip
+def test_bytes(size, text):
+    assert format_bytes(size) == text
