@@ -14,6 +14,8 @@
 enum {
     LINK_NULL = 0,
     LINK_ETHERNET = 1,
+    LINK_RAW_BSD = 12, /* as old files name it, by the system that wrote them */
+    LINK_RAW_OPENBSD = 14,
     LINK_RAW = 101,
     LINK_LOOP = 108,
     LINK_LINUX_SLL = 113,
@@ -52,3 +54,12 @@ enum {
     FLAG_UNICAST = 1 << 2, FLAG_MULTICAST = 2 << 2, FLAG_BROADCAST = 3 << 2, FLAG_PROMISCUOUS = 4 << 2,
     FLAG_CHECKSUM_NOT_READY = 1 << 9, FLAG_CHECKSUM_VALID = 1 << 10, FLAG_TCP_SEGMENTS_LEFT = 1 << 11
 };
+
+/* ---- checksum.c ---- */
+
+/* enum lab_checksum of a dissected frame's ICMP, ICMPv6, TCP or UDP, which is not in fragments.
+ *
+ * destination: that of the pseudo-header; NULL: not known. segment, length: header and payload; whole: all of them are
+ * there. */
+uint8_t checksum_state(const struct lab_frame *frame, const unsigned char *destination, const unsigned char *segment,
+                       size_t length, bool whole);

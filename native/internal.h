@@ -60,6 +60,11 @@ static inline uint32_t get16(const unsigned char *at) {
 /* CLOCK_REALTIME less CLOCK_MONOTONIC, from the narrowest of some brackets, whose width it is uncertain by. */
 int64_t clock_offset(int64_t *width_ns);
 
+/* ---- checksum.c ---- */
+
+/* The Internet checksum's sum (RFC 1071) of up to 4 GiB, in 16 bits: sums of parts may be added, and folded again. */
+uint32_t sum16(const void *from, size_t length);
+
 /* ---- message.c: bytes of a request, and whose reply it is ---- */
 
 /* Sequence numbers of probes that are not recorded have the top bit set; this one ends the reflector. */
@@ -98,8 +103,6 @@ struct reply {
     unsigned char source[16];
 };
 
-/* The Internet checksum's sum (RFC 1071), not yet folded. */
-uint32_t sum16(const void *from, size_t length);
 void message_prepare(struct message *message, const struct lab_stream *stream, unsigned char *bytes);
 void message_number(struct message *message, uint64_t seq);
 bool message_match(const struct message *message, const unsigned char *bytes, size_t length, struct reply *reply);

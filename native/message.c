@@ -14,14 +14,6 @@ enum {
     FILLER = 0x5a,
 };
 
-uint32_t sum16(const void *from, size_t length) {
-    const unsigned char *bytes = from;
-    uint32_t sum = 0;
-    for (size_t i = 0; i + 1 < length; i += 2) sum += get16(bytes + i);
-    if (length % 2) sum += (uint32_t)bytes[length - 1] << 8;
-    return sum;
-}
-
 void message_prepare(struct message *message, const struct lab_stream *stream, unsigned char *bytes) {
     bool icmp = stream->kind == LAB_ICMP_RAW || stream->kind == LAB_ICMP_PING;
     bool raw4 = stream->kind == LAB_ICMP_RAW && stream->family == AF_INET;
