@@ -320,7 +320,8 @@ static uint32_t link_layer(struct walk *walk, uint32_t link_type) {
 
 void lab_dissect(struct lab_frame *frame, const unsigned char *bytes, uint32_t link_type, int32_t checksums) {
     uint8_t direction = frame->direction;
-    memset((unsigned char *)frame + offsetof(struct lab_frame, has), 0, sizeof *frame - offsetof(struct lab_frame, has));
+    const size_t given = offsetof(struct lab_frame, has);
+    memset((unsigned char *)frame + given, 0, sizeof *frame - given);
     frame->direction = direction;
     struct walk walk = {.frame = frame, .bytes = bytes, .seen = frame->captured};
     walk.end = frame->length > frame->captured ? frame->length : frame->captured;

@@ -272,7 +272,7 @@ int64_t lab_read(struct lab_reader *reader, const unsigned char *bytes, int64_t 
                  int64_t column_count, int64_t first_row, int64_t limit, const struct lab_instruction *program,
                  int64_t program_length);
 
-/* Fills the layers of a frame from its bytes: sets `has` and all that it speaks of, and makes the other fields of layers 0.
+/* Fills the layers of a frame from its bytes: sets `has` and all that it speaks of, and the layers' other fields to 0.
  * link_type: LINKTYPE_*. frame->length, captured, flags and direction are given; a direction of 0 is set if a cooked
  * link type tells it. checksums: non-zero to verify them; else `checksum` is LAB_CHECKSUM_NONE. */
 void lab_dissect(struct lab_frame *frame, const unsigned char *bytes, uint32_t link_type, int32_t checksums);
