@@ -6,7 +6,7 @@
 
 #include "capture.h"
 
-enum { COMMENTS_ROOM = 200000 };
+enum { COMMENTS_ROOM = 4000000 };
 
 /* ---- beginning ---- */
 
@@ -93,6 +93,7 @@ void lab_capture_counts(const struct lab_capture *capture, struct lab_capture_co
         interfaces[i] = (struct lab_interface_counts){
             .received = load(&its->received),
             .frames = load(&its->frames),
+            .refused = load(&its->refused),
             .dropped = load(&its->dropped),
             .freezes = load(&its->freezes),
             .truncated = load(&its->truncated),

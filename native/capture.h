@@ -156,7 +156,7 @@ void output_flush(struct output *output);
 /* ---- capture.c: the handle ---- */
 
 /* Statistics carry at most so many comments. */
-#define LAB_MAX_COMMENTS 2000
+#define LAB_MAX_COMMENTS 20000
 
 struct lab_capture {
     struct output output;   /* its lock guards the requests, too */

@@ -6,13 +6,22 @@
 
 enum { HOSTS_ROOM = 65536 };
 
+/* A block may be larger than what is made room for at once. */
 static void write_block(struct lab_capture *capture, uint32_t type, const void *body, size_t length,
                         const struct option *options, size_t count) {
     size_t size = pcapng_size(length, options, count);
-    unsigned char *room = size <= PACKET_ROOM ? output_room(&capture->output, size) : NULL;
-    if (!room) return;
-    pcapng_put(room, type, body, length, options, count);
-    output_commit(&capture->output, room, size);
+    unsigned char *block = malloc(size);
+    if (!block) return;
+    pcapng_put(block, type, body, length, options, count);
+    for (size_t at = 0; at < size;) {
+        size_t part = size - at < PACKET_ROOM ? size - at : PACKET_ROOM;
+        unsigned char *room = output_room(&capture->output, part);
+        if (!room) break;
+        memcpy(room, block + at, part);
+        output_commit(&capture->output, room, part);
+        at += part;
+    }
+    free(block);
 }
 
 static size_t text_option(struct option *options, size_t count, uint16_t code, const char *text) {
@@ -106,10 +115,12 @@ void write_statistics(struct lab_capture *capture, uint32_t interface) {
     };
     enum { ABOUT = sizeof about / sizeof *about };
     size_t comments = interface ? 0 : capture->comment_count;
-    struct option options[ABOUT + LAB_MAX_COMMENTS];
-    memcpy(options, capture->comments, comments * sizeof *options);
-    memcpy(options + comments, about, sizeof about);
-    write_block(capture, BLOCK_STATISTICS, body, sizeof body, options, comments + ABOUT);
+    struct option *options = calloc(ABOUT + comments, sizeof *options);
+    if (!options) return;
+    memcpy(options, about, sizeof about);
+    if (comments) memcpy(options + ABOUT, capture->comments, comments * sizeof *options);
+    write_block(capture, BLOCK_STATISTICS, body, sizeof body, options, ABOUT + comments);
+    free(options);
 }
 
 void write_headers(struct lab_capture *capture, const struct lab_capture_plan *plan) {

@@ -73,6 +73,7 @@ struct lab_capture_plan {
 struct lab_interface_counts {
     int64_t received;  /* frames that the kernel had for the tap */
     int64_t frames;    /* of them, those that were taken from the rings and matched */
+    int64_t refused;   /* those that were taken, and did not match the program that is run here */
     int64_t dropped;   /* and those that the kernel dropped, as a ring was full */
     int64_t freezes;   /* how often a ring was full */
     int64_t truncated; /* frames of which a part is missing */

@@ -74,7 +74,10 @@ static bool take(struct lab_capture *capture, int ring, const struct sighting *s
     unsigned char *bytes = pcapng_frame(room);
     uint32_t tag = copy_frame(bytes, seen);
     packet.captured = seen->captured + tag, packet.length = seen->length + tag;
-    if (capture->program && !lab_filter_run(capture->program, bytes, packet.captured, packet.length)) return false;
+    if (capture->program && !lab_filter_run(capture->program, bytes, packet.captured, packet.length)) {
+        add(&counts->refused, 1);
+        return false;
+    }
     packet.id = link_copy(capture, &capture->lanes[ring], bytes, &packet);
     output_commit(&capture->output, room, pcapng_packet(room, &packet));
     add(&counts->frames, 1);

@@ -44,6 +44,7 @@ class InterfaceCounts:
 
     received: int
     frames: int
+    refused: int
     dropped: int
     freezes: int
     truncated: int
@@ -137,7 +138,7 @@ class Recording:
     def stop(self, comments: Sequence[str] = ()) -> int:
         """Lets no further frame in, and has the file completed. Returns a ticket for ``wait``.
 
-        comments: lines that the statistics will carry; what is beyond 2,000 lines or 200 kB is left out.
+        comments: lines that the statistics will carry; what is beyond 20,000 lines or 4 MB is left out.
         """
         texts = [ffi.new("char[]", each.encode()) for each in comments]
         return int(lib.lab_capture_stop(self._capture, ffi.new("char *[]", texts), len(texts)))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lab.errors import UsageError
 
-__all__ = ["NOTHING", "Instruction", "attach", "compile_filter", "one_way"]
+__all__ = ["EVERYTHING", "NOTHING", "Instruction", "attach", "compile_filter", "one_way"]
 
 #: Frames are never longer, so a program's "keep all" is this.
 _SNAPLEN = 262_144
@@ -31,6 +31,8 @@ class Instruction(NamedTuple):
 
 #: Lets no frame through.
 NOTHING = (Instruction(_RETURN, 0, 0, 0),)
+#: Lets all through.
+EVERYTHING = (Instruction(_RETURN, 0, 0, _SNAPLEN),)
 
 
 def compile_filter(text: str, link_type: int = 1) -> tuple[Instruction, ...]:

@@ -1,9 +1,9 @@
 """Opens taps: packet sockets with rings (TPACKET_V3, packet(7)), one a CPU, that share an interface's frames.
 
-A tap's frames of one CPU are in one ring, in the order in which they passed (PACKET_FANOUT_CPU): that is what links the
-two copies of a packet on lo. Until all of an interface's sockets are together, each would see all of its frames; so they
-are bound with a filter that lets none through, and get their own at the end. From then on no frame is missed. The
-filter chooses the direction, too: a group of sockets does not honour PACKET_IGNORE_OUTGOING (seen on Linux 6.18).
+A tap's frames of one CPU are in one ring, in the order in which they passed (PACKET_FANOUT_CPU): that links the two
+copies of a packet on lo. Until all of an interface's sockets are together, each would see all of its frames; so they are
+bound with a filter that lets none through, and get their own at the end. From then on no frame is missed. The filter
+chooses the direction, too: a group of sockets does not honour PACKET_IGNORE_OUTGOING (seen on Linux 6.18).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from lab.errors import Unavailable
 from lab.native.captures import RingPlan
 from lab.taps.filters import NOTHING, Instruction, attach, one_way
 
-__all__ = ["BLOCK_BYTES", "DIRECTIONS", "Tap", "blocks_for", "open_tap_of"]
+__all__ = ["DIRECTIONS", "Tap", "blocks_for", "open_tap"]
 
 #: What of an interface is seen.
 DIRECTIONS = ("in", "out", "inout")
 
 #: Bytes of a ring's block; the longest frame must fit one.
-BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 20
 _BLOCKS = 64
 _LEAST_BLOCKS = 4
 _ALL_BLOCKS = 512
@@ -59,7 +59,7 @@ class Tap:
     def rings(self, index: int) -> list[RingPlan]:
         """What C needs of them; index: the interface's number in the file."""
         return [
-            RingPlan(fd=each.fileno(), interface=index, block_bytes=BLOCK_BYTES, blocks=self.blocks)
+            RingPlan(fd=each.fileno(), interface=index, block_bytes=_BLOCK_BYTES, blocks=self.blocks)
             for each in self.sockets
         ]
 
@@ -73,14 +73,14 @@ def blocks_for(interfaces: int, buffer_bytes: int | None = None) -> int:
     rings = _ring_count()
     if buffer_bytes is None:
         return max(_LEAST_BLOCKS, min(_BLOCKS, _ALL_BLOCKS // (rings * interfaces)))
-    return max(_LEAST_BLOCKS, -(-buffer_bytes // (BLOCK_BYTES * rings)))
+    return max(_LEAST_BLOCKS, -(-buffer_bytes // (_BLOCK_BYTES * rings)))
 
 
 def _ring_count() -> int:
     return min(os.cpu_count() or 1, _FANOUT_MOST)
 
 
-def open_tap_of(
+def open_tap(
     interface: str,
     *,
     program: Callable[[int], Sequence[Instruction]],
@@ -129,8 +129,8 @@ def _hardware_type(tap: socket.socket, interface: str) -> int:
 
 def _set_up(tap: socket.socket, interface: str, blocks: int) -> None:
     tap.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
-    slots = blocks * BLOCK_BYTES // _SLOT_BYTES
-    request = struct.pack("=7I", BLOCK_BYTES, blocks, _SLOT_BYTES, slots, _RETIRE_MS, 0, 0)
+    slots = blocks * _BLOCK_BYTES // _SLOT_BYTES
+    request = struct.pack("=7I", _BLOCK_BYTES, blocks, _SLOT_BYTES, slots, _RETIRE_MS, 0, 0)
     tap.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
     attach(tap, NOTHING)
     tap.bind((interface, _ETH_P_ALL))
