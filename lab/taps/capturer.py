@@ -121,8 +121,8 @@ class Totals:
 
     dropped: by the kernel, as a ring was full. freezes: how often one was. truncated: frames of which a part is not
     there. missing: frames that the taps had, and that never came out of their rings. unwritten: that are not in the
-    file, which could not be written. linked: packets whose two copies are linked; unlinked: copies without their other one.
-    error: why it ended early, in words. lossless: nothing of all that happened.
+    file, which could not be written. linked: packets whose two copies are linked; unlinked: copies without their
+    other one. error: why it ended early, in words. lossless: nothing of all that happened.
     """
 
     frames: int
