@@ -10,7 +10,16 @@ import errno as _errno
 import os
 from pathlib import Path
 
-__all__ = ["Interrupted", "LabError", "StreamError", "StudyError", "Unavailable", "UsageError", "errno_name"]
+__all__ = [
+    "CaptureError",
+    "Interrupted",
+    "LabError",
+    "StreamError",
+    "StudyError",
+    "Unavailable",
+    "UsageError",
+    "errno_name",
+]
 
 
 def errno_name(number: int) -> str:
@@ -65,6 +74,10 @@ class StreamError(LabError, OSError):
 
 class StudyError(LabError, ValueError):
     """A study that cannot be read or written."""
+
+
+class CaptureError(LabError, ValueError):
+    """A file that cannot be read as a capture."""
 
 
 class Interrupted(LabError, KeyboardInterrupt):  # noqa: N818 - it is a kind of KeyboardInterrupt

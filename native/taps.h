@@ -130,13 +130,15 @@ enum lab_read_status {
     LAB_READ_MORE = 0, /* the rows are full */
     LAB_READ_END = 1,  /* the file ends behind a whole block */
     LAB_READ_CUT = 2,  /* the file ends within a block: cut short, or still being written */
+    LAB_READ_LINK_TYPE = 3, /* no filter is there for the link type in the row behind the last source: give one */
     LAB_READ_BAD = 16,
     LAB_READ_NO_CAPTURE = 16, /* it is neither pcap nor pcapng */
-    LAB_READ_VERSION = 17,    /* of a version that is not 2.x (pcap), 1.x (pcapng) */
+    LAB_READ_VERSION = 17,    /* of a version that is not 2.4 (pcap), 1.x (pcapng) */
     LAB_READ_LENGTH = 18,     /* a block's lengths contradict each other */
     LAB_READ_INTERFACE = 19,  /* a frame of an interface that was not described */
     LAB_READ_SOURCES = 20,    /* more than LAB_MAX_SOURCES interfaces */
-    LAB_READ_OPTION = 21      /* an option that is longer than its block */
+    LAB_READ_OPTION = 21,     /* an option that is longer than its block */
+    LAB_READ_RESOLUTION = 22  /* more units of time in a second than 64 bits count */
 };
 
 /* An interface that a file describes. Texts are places in the file; length 0: none. Counts: -1 where not told. */
@@ -263,15 +265,22 @@ struct lab_reader {
     int64_t application_length;
 };
 
-/* Reads up to `limit` matching frames into rows `first_row`, … of the columns.
+/* The program that frames of a link type have to match. */
+struct lab_filter {
+    const struct lab_instruction *program; /* checked */
+    uint32_t link_type;
+};
+
+/* Reads up to `limit` matching frames into rows `first_row`, … of the columns, and all blocks up to the next frame.
  *
- * bytes, length: the whole file. sources, notes: room for that many rows; a call returns early, with LAB_READ_MORE and
- * fewer rows than `limit`, when one of them is full: give more room and call again. program: NULL, or a checked filter.
+ * bytes, length: the whole file. sources, notes: room for that many rows. filters: one for each link type of the file,
+ * or none at all. A call returns early, with LAB_READ_MORE and fewer rows than `limit`, when sources or notes are full
+ * (give more room and call again), and after a while, so that the caller can look whether it shall go on.
  * Returns the rows filled; reader->status tells why it stopped. */
 int64_t lab_read(struct lab_reader *reader, const unsigned char *bytes, int64_t length, struct lab_source *sources,
                  int64_t source_room, struct lab_note *notes, int64_t note_room, const struct lab_column *columns,
-                 int64_t column_count, int64_t first_row, int64_t limit, const struct lab_instruction *program,
-                 int64_t program_length);
+                 int64_t column_count, int64_t first_row, int64_t limit, const struct lab_filter *filters,
+                 int64_t filter_count);
 
 /* Fills the layers of a frame from its bytes: sets `has` and all that it speaks of, and the layers' other fields to 0.
  * link_type: LINKTYPE_*. frame->length, captured, flags and direction are given; a direction of 0 is set if a cooked

@@ -15,6 +15,9 @@ __all__ = ["EVERYTHING", "NOTHING", "Instruction", "attach", "compile_filter", "
 #: Frames are never longer, so a program's "keep all" is this.
 _SNAPLEN = 262_144
 
+#: libpcap's own numbers (DLT_*) of those link types whose number in files (LINKTYPE_*) is another (pcap-linktype(7)).
+_AS_LIBPCAP_HAS_IT = {100: 11, 101: 12}  # LLC/SNAP over ATM; IP without a link layer
+
 _SO_ATTACH_FILTER = 26
 _LOAD_BYTE, _JUMP_IF_EQUAL, _RETURN = 0x30, 0x15, 0x06  # linux/bpf_common.h: LD|B|ABS, JMP|JEQ|K, RET|K
 _PACKET_TYPE = 0xFFFFF000 + 4  # SKF_AD_OFF + SKF_AD_PKTTYPE
@@ -43,7 +46,8 @@ def compile_filter(text: str, link_type: int = 1) -> tuple[Instruction, ...]:
     import cypcap
 
     try:
-        program = cypcap.compile(cypcap.DatalinkType(link_type), _SNAPLEN, text, True, cypcap.NETMASK_UNKNOWN)
+        number = _AS_LIBPCAP_HAS_IT.get(link_type, link_type)
+        program = cypcap.compile(number, _SNAPLEN, text, True, cypcap.NETMASK_UNKNOWN)
     except (cypcap.Error, ValueError, UnicodeError) as error:
         why = error.args[-1] if isinstance(error, cypcap.Error) else f"{error}"
         raise UsageError(
