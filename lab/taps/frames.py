@@ -238,7 +238,10 @@ class FrameFile(Managed):
         if status == "length":
             order = "<" if (sys.byteorder == "little") != bool(self._reader.state.swapped) else ">"
             (length,) = struct.unpack(order + "I", self._file.copy(at + 4, 4))
-            return f"the block at byte {at:,} says it has {length:,} bytes, which can't be"
+            impossible = length < 12 or length % 4
+            return f"the block at byte {at:,} " + (
+                f"says it has {length:,} bytes" if impossible else "contradicts itself about what is how long"
+            )
         return {
             "cut": f"the file ends within what begins at byte {at:,}: it was cut short, or is still being written",
             "no-capture": f"the section at byte {at:,} does not say what byte order it has",

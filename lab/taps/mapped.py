@@ -20,7 +20,7 @@ __all__ = ["MappedFile"]
 class MappedFile(Managed):
     """The bytes of a file up to the length that it had when opened or refreshed.
 
-    To touch a page of a mapping whose file was cut since raises SIGBUS. So the mapping goes to nobody who would keep it:
+    To touch a page of a mapping whose file was cut since raises SIGBUS. So the mapping goes to none who would keep it:
     the C reader has it for some milliseconds at a time, right after a look at the file's length, and all else is copied
     out by pread. Only a file that is cut within just these milliseconds still ends the process; one that is appended
     to, as a capture is, or replaced by another of its name, never does.
