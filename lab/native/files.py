@@ -156,7 +156,9 @@ class Reader:
         assert self.program_for is not None  # noqa: S101 - else it is not asked for
         program = ffi.new("struct lab_instruction[]", [tuple(each) for each in self.program_for(link_type)])
         if lib.lab_filter_check(program, len(program)) < 0:
-            raise UsageError(f"a filter for link type {link_type} that could not be run on a file: write it otherwise")
+            raise UsageError(
+                "a filter that has a loop, as 'protochain' makes it, is not run: say 'ip6 proto' or 'ip proto'"
+            )
         self._programs[link_type] = program
 
     def _make_room(self) -> bool:

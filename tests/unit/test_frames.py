@@ -315,6 +315,8 @@ def test_a_filter_that_does_not_compile_is_refused_with_libpcaps_words(opened):
     for contents_ in (b"", Pcapng().section().bytes, Pcapng().begun().bytes):
         with pytest.raises(UsageError, match=r"filter 'icpm': can't parse .*pcap-filter\(7\)"):
             opened(contents_, filter="icpm", growing=True)
+    with pytest.raises(UsageError, match="a loop, as 'protochain' makes it, is not run: say 'ip6 proto'"):
+        opened(Pcapng().begun().bytes, filter="ip6 protochain 58")
     with pytest.raises(UsageError, match="filter 'ether host ::1'"):
         opened(Pcapng().section().interface(link_type=RAW).bytes, filter="ether host ::1")
 
