@@ -25,7 +25,7 @@ int read_section(struct reading *r, const struct block *block) {
     int64_t at = block->body + HEAD;
     int got;
     while ((got = next_option(r, &at, block->end, &option)) > 0) {
-        if (!note(r, block, &option)) return LAB_READ_MORE;
+        if (!note(r, block, &option)) return LAB_READ_ROOM;
         if (option.code == SECTION_APPLICATION && !block->at) {
             reader->application_offset = option.at;
             reader->application_length = option.length;
@@ -73,7 +73,7 @@ static void read_interface_option(const struct reading *r, const struct option *
 
 int room_for_source(const struct reading *r) {
     if (r->reader->source_count == LAB_MAX_SOURCES) return LAB_READ_SOURCES;
-    return r->reader->source_count < r->source_room ? GO_ON : LAB_READ_MORE;
+    return r->reader->source_count < r->source_room ? GO_ON : LAB_READ_ROOM;
 }
 
 int add_source(const struct reading *r) {
@@ -98,7 +98,7 @@ int read_interface(struct reading *r, const struct block *block) {
     struct option option;
     int64_t at = block->body + HEAD;
     while ((got = next_option(r, &at, block->end, &option)) > 0) {
-        if (!note(r, block, &option)) return LAB_READ_MORE;
+        if (!note(r, block, &option)) return LAB_READ_ROOM;
         read_interface_option(r, &option, source);
     }
     if (got) return -got;
@@ -115,7 +115,7 @@ int read_statistics(struct reading *r, const struct block *block) {
     int64_t at = block->body + HEAD;
     int got;
     while ((got = next_option(r, &at, block->end, &option)) > 0) {
-        if (!note(r, block, &option)) return LAB_READ_MORE;
+        if (!note(r, block, &option)) return LAB_READ_ROOM;
         if (option.length != 8) continue;
         switch (option.code) {
         case STATISTICS_RECEIVED: source->received = count64(r, &option); break;

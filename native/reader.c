@@ -212,8 +212,8 @@ static int begin(struct reading *r) {
 /* Whether a column holds what only lab_dissect knows: all from `has` on, but for the direction. */
 static bool needs_layers(const struct lab_column *columns, int64_t count) {
     for (int64_t i = 0; i < count; i++) {
-        size_t offset = (size_t)columns[i].offset;
-        if (offset >= offsetof(struct lab_frame, has) && offset != offsetof(struct lab_frame, direction)) return true;
+        size_t offset = (size_t)columns[i].offset, end = offset + (size_t)columns[i].bytes;
+        if (end > offsetof(struct lab_frame, has) && offset != offsetof(struct lab_frame, direction)) return true;
     }
     return false;
 }

@@ -127,10 +127,11 @@ enum lab_format { LAB_PCAP = 1, LAB_PCAPNG = 2 };
 
 /* Why a reader stopped. Numbers from LAB_READ_BAD on are faults of the file at `fault_offset`, which it can't pass. */
 enum lab_read_status {
-    LAB_READ_MORE = 0, /* the rows are full */
+    LAB_READ_MORE = 0, /* the rows are full, or it took a while */
     LAB_READ_END = 1,  /* the file ends behind a whole block */
     LAB_READ_CUT = 2,  /* the file ends within a block: cut short, or still being written */
     LAB_READ_LINK_TYPE = 3, /* no filter is there for the link type in the row behind the last source: give one */
+    LAB_READ_ROOM = 4, /* the next block has more sources or notes than there is room for: give more of both */
     LAB_READ_BAD = 16,
     LAB_READ_NO_CAPTURE = 16, /* it is neither pcap nor pcapng */
     LAB_READ_VERSION = 17,    /* of a version that is not 2.4 (pcap), 1.x (pcapng) */
@@ -273,9 +274,9 @@ struct lab_filter {
 
 /* Reads up to `limit` matching frames into rows `first_row`, … of the columns, and all blocks up to the next frame.
  *
- * bytes, length: the whole file. sources, notes: room for that many rows. filters: one for each link type of the file,
- * or none at all. A call returns early, with LAB_READ_MORE and fewer rows than `limit`, when sources or notes are full
- * (give more room and call again), and after a while, so that the caller can look whether it shall go on.
+ * bytes, length: the whole file. sources, notes: room for that many rows. filters: one for each link type of the file;
+ * NULL: no filter. A call may return after some milliseconds with LAB_READ_MORE and fewer rows than `limit`, so that the
+ * caller can look whether it shall go on.
  * Returns the rows filled; reader->status tells why it stopped. */
 int64_t lab_read(struct lab_reader *reader, const unsigned char *bytes, int64_t length, struct lab_source *sources,
                  int64_t source_room, struct lab_note *notes, int64_t note_room, const struct lab_column *columns,

@@ -80,7 +80,11 @@ class Reader:
             done += self._read(contents(), columns, first + done, limit - done)
             if self.status == "link-type":
                 self._add_program(int(self._sources["link_type"][self.source_count]))
-            elif self.status != "more" or (not self._make_room() and done == limit):
+            elif self.status == "room":
+                self._sources, self._notes = (
+                    np.resize(table, 2 * len(table)) for table in (self._sources, self._notes)
+                )
+            elif self.status != "more" or done == limit:
                 return done
 
     @property
@@ -160,12 +164,3 @@ class Reader:
                 "a filter that has a loop, as 'protochain' makes it, is not run: say 'ip6 proto' or 'ip proto'"
             )
         self._programs[link_type] = program
-
-    def _make_room(self) -> bool:
-        """Doubles the tables that are full. Whether one was."""
-        full_sources, full_notes = self.source_count == len(self._sources), self._state.note_count == len(self._notes)
-        if full_sources:
-            self._sources = np.concatenate([self._sources, np.zeros_like(self._sources)])
-        if full_notes:
-            self._notes = np.concatenate([self._notes, np.zeros_like(self._notes)])
-        return full_sources or full_notes

@@ -2,7 +2,7 @@
 
 A tap's frames of one CPU are in one ring, in the order in which they passed (PACKET_FANOUT_CPU): that links the two
 copies of a packet on lo. Until all of an interface's sockets are together, each would see all of its frames; so they
-are bound with a filter that lets none through, and get their own at the end. From then on no frame is missed. The filter
+are bound with a filter that lets none through, and get theirs at the end. From then on no frame is missed. The filter
 chooses the direction, too: a group of sockets does not honour PACKET_IGNORE_OUTGOING (seen on Linux 6.18).
 """
 

@@ -17,9 +17,9 @@ from lab.taps.filters import compile_filter
 EXPRESSIONS = [
     "", "ip", "ip6", "arp", "icmp", "icmp6", "tcp", "udp", "udp port 53", "portrange 1000-2000", "host 127.0.0.1",
     "src net 10.0.0.0/8 and not dst port 80", "host ::1", "ip6 net fe80::/10", "vlan", "vlan 5 and udp",
-    "vlan and vlan", "mpls", "pppoes and tcp", "tcp[tcpflags] & (tcp-syn|tcp-fin) != 0", "tcp[13] = 2", "ip[0] & 0xf > 5",
-    "icmp[icmptype] = icmp-echo", "icmp6[icmp6type] = icmp6-echoreply", "ip[6:2] & 0x1fff != 0", "ip proto 47",
-    "ip6 proto 58", "greater 100", "less 64", "len = 61", "len / ip[2] > 3",
+    "vlan and vlan", "mpls", "pppoes and tcp", "tcp[tcpflags] & (tcp-syn|tcp-fin) != 0", "tcp[13] = 2",
+    "ip[0] & 0xf > 5", "icmp[icmptype] = icmp-echo", "icmp6[icmp6type] = icmp6-echoreply", "ip[6:2] & 0x1fff != 0",
+    "ip proto 47", "ip6 proto 58", "greater 100", "less 64", "len = 61", "len / ip[2] > 3",
     "ether host 00:00:00:00:00:00", "ether broadcast", "ether multicast", "ether[12:2] > 1536", "ip[2:2] % 7 = 3",
     "ip[2:2] / 3 * 3 != ip[2:2]", "(ip[8] << 3) ^ ip[9] = 529", "udp[4:2] >> 2 > ip[1]", "-ip[8] & 0xff = 192",
     "ether[ether[14] & 0xf] = 0", "ether[len - 1] = 0", "sctp or (udp and not port 5678)", "ip or ip6 and icmp6",

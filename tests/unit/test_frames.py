@@ -138,6 +138,12 @@ def test_sections_each_have_their_byte_order_and_their_interfaces(opened):
     assert file.comments == ("one", "two")
 
 
+def test_more_comments_than_anybody_makes_room_for(opened):
+    texts = [f"comment {i}" for i in range(1000)]
+    file = opened(Pcapng().section(*((1, text.encode()) for text in texts)).interface((1, b"one more")).bytes)
+    assert file.comments == (*texts, "one more")
+
+
 def test_what_is_not_known_is_skipped(opened):
     made = Pcapng().section((7777, b"?")).block(0x0BAD, b"custom").interface((2988, b"\0\0\0\0pen"), (9, b"\x09"))
     made.block(NAMES, b"\x01\0\x08\0\x7f\0\0\x01me\0\0" + bytes(4)).block(10, b"secrets").block(0x80000001, b"")
