@@ -68,7 +68,8 @@ struct lane {
     } *waiting;           /* LANE_ROOM of them, a ring */
     uint32_t first, count;
     bool sure;            /* the first one is the next to come in */
-    uint64_t anchor;      /* unsure: the id of the only one that matched the last copy; 0: none */
+    int run;              /* unsure: so many copies in a row seem to have been found, ... */
+    uint64_t last_found;  /* ... the last of them with this id */
     int64_t last_ns;      /* when a frame was last seen */
     struct lab_interface_counts *counts; /* where what is linked is counted */
 };
@@ -114,13 +115,13 @@ size_t pcapng_packet(unsigned char *to, const struct packet *packet);
 
 /* ---- output.c: bytes into a file, or into a pipe ---- */
 
-enum { PIECES = 8 };
+enum { OUTPUT_PIECES = 8 };
 
 /* A ring of bytes between the thread that makes them and the one that writes them. Numbers are offsets in the file. */
 struct output {
     int file_fd, direct_fd, ready_fd;
     bool seekable;
-    unsigned char *memory;  /* PIECES * LAB_WRITE_BYTES, aligned */
+    unsigned char *memory;  /* OUTPUT_PIECES * LAB_WRITE_BYTES, aligned */
     unsigned char *bounce;  /* PACKET_ROOM: where a block is made that will lie around the ring's end */
     int64_t head;           /* made; below, all under the lock */
     int64_t shown;          /* head, as the writer knows it */

@@ -5,7 +5,7 @@
  * do: probes of one stream may have the same. Where a frame is missing (the ring was full, the packet was dropped, or
  * took another CPU's queue) the order no longer tells, and nothing is linked until it does again:
  *
- * - two packets that differ went out one after the other, came in so, and neither is mistaken for another on its way; or
+ * - some packets went out one after the other and came in so, and none is like another that is on its way; or
  * - a packet goes out when none was on its way, and none had passed for a while. */
 #include <stdlib.h>
 
@@ -15,6 +15,8 @@
 enum { SILENCE_NS = 10000000 };
 /* How many of those on their way are looked at to find the order again: netdev_max_backlog by default. */
 enum { SEARCHED = 1000 };
+/* How many in a row must have come in as they went out. */
+enum { SURE_RUN = 8 };
 
 /* ---- keys ---- */
 
@@ -72,7 +74,7 @@ int lane_init(struct lane *lane, struct lab_interface_counts *counts, int64_t no
 void lane_break(struct lane *lane) {
     forget(lane, lane->count);
     lane->sure = false;
-    lane->anchor = 0;
+    lane->run = 0;
 }
 
 void lane_out(struct lane *lane, uint64_t key, uint64_t id, int64_t time_ns) {
@@ -83,17 +85,17 @@ void lane_out(struct lane *lane, uint64_t key, uint64_t id, int64_t time_ns) {
 }
 
 /* Looks for the place in the queue where the copies that come in are now. Returns the id of this one's packet if it and
- * the one before leave no doubt. */
+ * those before it leave no doubt. */
 static uint64_t search(struct lane *lane, uint64_t key) {
     if (lane->count > SEARCHED) forget(lane, lane->count - SEARCHED);
     uint32_t found = 0, matches = 0;
     for (uint32_t place = 0; place < lane->count; place++)
         if (waiting_at(lane, place)->key == key) found = place, matches++;
-    const struct waiting *match = waiting_at(lane, found);
-    bool follows = matches == 1 && found && lane->anchor && waiting_at(lane, found - 1)->id == lane->anchor;
-    lane->anchor = matches == 1 ? match->id : 0;
-    if (!follows) return 0;
-    uint64_t id = match->id;
+    uint64_t id = matches == 1 ? waiting_at(lane, found)->id : 0;
+    bool follows = id && found && lane->run && waiting_at(lane, found - 1)->id == lane->last_found;
+    lane->run = follows ? lane->run + 1 : id != 0;
+    lane->last_found = id;
+    if (lane->run < SURE_RUN) return 0;
     forget(lane, found);
     take_oldest(lane);
     lane->sure = true;

@@ -13,7 +13,7 @@
 
 #include "capture.h"
 
-enum { RING_BYTES = PIECES * LAB_WRITE_BYTES, SHOWN_BYTES = LAB_WRITE_BYTES / 4, LOOK_MS = 100 };
+enum { RING_BYTES = OUTPUT_PIECES * LAB_WRITE_BYTES, SHOWN_BYTES = LAB_WRITE_BYTES / 4, LOOK_MS = 100 };
 #define IDLE_NS 200000000 /* what was made waits no longer for its piece to become whole */
 _Static_assert(PACKET_ROOM <= SHOWN_BYTES, "a block fits in many times");
 

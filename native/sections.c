@@ -56,7 +56,7 @@ static void write_interface(struct lab_capture *capture, const struct lab_captur
     count = text_option(options, count, INTERFACE_DESCRIPTION, interface->description);
     options[count++] = (struct option){.code = INTERFACE_RESOLUTION, .value = &nanoseconds, .length = 1};
     size_t length = interface->filter ? strnlen(interface->filter, sizeof filter - 1) : 0;
-    memcpy(filter + 1, interface->filter, length);
+    if (length) memcpy(filter + 1, interface->filter, length);
     if (length) options[count++] = (struct option){.code = INTERFACE_FILTER, .value = filter, .length = length + 1};
     count = text_option(options, count, INTERFACE_OS, plan->system);
     write_block(capture, BLOCK_INTERFACE, &body, sizeof body, options, count);
