@@ -547,22 +547,63 @@ def test_no_bytes_are_too_strange(tmp_path_factory, strange, before):
 
 # ---- other people's tools ----
 
+#: Commands that copy a file, `{}`, to the path that follows them.
+WRITERS = {
+    "pcap": ("editcap", "-F", "pcap", "{}"),
+    "nsecpcap": ("editcap", "-F", "nsecpcap", "{}"),
+    "modpcap": ("editcap", "-F", "modpcap", "{}"),
+    "pcapng": ("editcap", "-F", "pcapng", "{}"),
+    "tcpdump": ("tcpdump", "-r", "{}", "-w"),
+    "tcpdump-ns": ("tcpdump", "--nano", "-r", "{}", "-w"),
+    "dumpcap": ("dumpcap", "-i", "-", "-w"),
+    "dumpcap-pcap": ("dumpcap", "-P", "-i", "-", "-w"),
+}
 
-@pytest.mark.parametrize("format_", ["pcap", "nsecpcap", "modpcap", "pcapng"])
-def test_what_editcap_writes_is_what_tshark_prints(opened, tool, tmp_path, format_):
-    made = Pcapng().section((4, b"lab")).interface((2, b"lo"), (9, b"\x09"))
-    for i in range(50):
-        made.frame(bytes(12) + b"\x08\0" + IP_ICMP + bytes(i), TIME_NS + i * 1_000_003, length=60 + i)
-    file = opened(made.bytes)
-    written = tmp_path / "written"
-    subprocess.run([tool("editcap"), "-F", format_, file.path, written], check=True, capture_output=True)
-    fields = ["frame.time_epoch", "frame.len", "frame.cap_len"]
-    command = [tool("tshark"), "-r", str(written), "-T", "fields", *(f"-e{field}" for field in fields)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    with FrameFile(written) as back:
-        columns = back.columns("time_ns", "length", "captured")
+
+@pytest.fixture
+def printed_by_tshark(tool):
+    def fields(path, *names):
+        command = [tool("tshark"), "-r", str(path), "-T", "fields", *(f"-e{name}" for name in names)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    return fields
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_what_others_write_is_read_as_tshark_prints_it(tool, printed_by_tshark, tmp_path, writer):
+    original, written = tmp_path / "original", tmp_path / "written"
+    sent = [(1_800_000_000 + i, i * 1_000_003, bytes(12) + b"\x08\0" + IP_ICMP + bytes(i), 60 + i) for i in range(50)]
+    original.write_bytes(pcap(sent))
+    name, *arguments = WRITERS[writer]
+    command = [tool(name), *(argument.format(original) for argument in arguments), str(written)]
+    with original.open("rb") as file:
+        subprocess.run(command, stdin=file, check=True, capture_output=True, timeout=60)
+    with FrameFile(written) as file:
+        assert contents(file) == [data for _s, _ns, data, _length in sent]
+        columns = file.columns("time_ns", "length", "captured")
         rows = zip(*(columns[name].tolist() for name in columns), strict=True)
-        assert [f"{ns // 10**9}.{ns % 10**9:09}\t{length}\t{captured}" for ns, length, captured in rows] == printed
-        assert contents(back) == contents(file)
-        assert back.fault is None
-    assert len(printed) == 50
+        assert [
+            f"{ns // 10**9}.{ns % 10**9:09}\t{length}\t{captured}" for ns, length, captured in rows
+        ] == printed_by_tshark(written, "frame.time_epoch", "frame.len", "frame.cap_len")
+        assert file.fault is None
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_what_is_made_by_hand_is_read_as_tshark_prints_it(opened, printed_by_tshark, order):
+    made = Pcapng(order).section()
+    resolutions = (0x80 | 20, 3, 9, 12)
+    for number, resolution in enumerate(resolutions):
+        made.interface((2, b"if%d" % number), (9, bytes([resolution])), (14, made.pack("q", number)))
+    for number in range(40):
+        said = ((1, b"frame %d" % number), (2, made.pack("I", number % 3)), (5, made.pack("Q", number)))
+        made.frame(bytes(12) + b"\x08\0" + IP_ICMP, 10**12 + 12_345 * number, *said, interface=number % 4)
+    file = opened(made.bytes)
+    columns = file.columns("time_ns", "interface", "flags", "packet_id")
+    rows = zip(*(columns[name].tolist() for name in columns), strict=True)
+    ours = [
+        (f"{ns // 10**9}.{ns % 10**9:09}", f"if{interface}", flags, packet_id, file.comment(packet_id))
+        for ns, interface, flags, packet_id in rows
+    ]
+    names = ("time_epoch", "interface_name", "packet_flags", "packet_id", "comment")
+    theirs = [line.split("\t") for line in printed_by_tshark(file.path, *(f"frame.{name}" for name in names))]
+    assert [(time, name, int(flags, 0), int(id_), said) for time, name, flags, id_, said in theirs] == ours
