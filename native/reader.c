@@ -209,12 +209,10 @@ static int begin(struct reading *r) {
     return LAB_READ_NO_CAPTURE;
 }
 
-/* Whether a column holds what only lab_dissect knows: all from `has` on, but for the direction. */
+/* Whether a column holds what lab_dissect tells: all from `has` on. The direction, too, of frames that have it in them. */
 static bool needs_layers(const struct lab_column *columns, int64_t count) {
-    for (int64_t i = 0; i < count; i++) {
-        size_t offset = (size_t)columns[i].offset, end = offset + (size_t)columns[i].bytes;
-        if (end > offsetof(struct lab_frame, has) && offset != offsetof(struct lab_frame, direction)) return true;
-    }
+    for (int64_t i = 0; i < count; i++)
+        if ((size_t)(columns[i].offset + columns[i].bytes) > offsetof(struct lab_frame, has)) return true;
     return false;
 }
 
