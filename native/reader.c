@@ -59,6 +59,13 @@ static int take(struct reading *r, struct lab_frame *frame) {
     return GO_ON;
 }
 
+/* A frame of which nothing is known yet. What its bytes tell is left to lab_dissect. */
+static inline void begin_frame(struct lab_frame *frame, int64_t offset, int64_t row) {
+    memset(frame, 0, offsetof(struct lab_frame, has));
+    frame->offset = offset;
+    frame->interface = (uint32_t)row;
+}
+
 /* What a frame's options tell of it. */
 static int read_frame_options(const struct reading *r, const struct block *block, int64_t at, struct lab_frame *frame) {
     struct option option;
@@ -83,7 +90,8 @@ static int read_packet(struct reading *r, const struct block *block) {
     bool obsolete = block->kind == BLOCK_PACKET;
     int64_t row = source_row(r, obsolete ? number16(r, block->body) : number32(r, block->body));
     if (row < 0) return LAB_READ_INTERFACE;
-    struct lab_frame frame = {.offset = block->body + HEAD, .interface = (uint32_t)row};
+    struct lab_frame frame;
+    begin_frame(&frame, block->body + HEAD, row);
     frame.captured = number32(r, block->body + 12);
     frame.length = number32(r, block->body + 16);
     if (frame.captured > block->end - frame.offset) return LAB_READ_LENGTH;
@@ -101,7 +109,8 @@ static int read_simple_packet(struct reading *r, const struct block *block) {
     if (block->end - block->body < HEAD) return LAB_READ_LENGTH;
     int64_t row = source_row(r, 0);
     if (row < 0) return LAB_READ_INTERFACE;
-    struct lab_frame frame = {.offset = block->body + HEAD, .interface = (uint32_t)row};
+    struct lab_frame frame;
+    begin_frame(&frame, block->body + HEAD, row);
     frame.length = frame.captured = number32(r, block->body);
     uint32_t snaplen = r->sources[row].snaplen;
     if (snaplen && frame.captured > snaplen) frame.captured = snaplen;
@@ -164,7 +173,8 @@ static int next_record(struct reading *r) {
     if (left == 0) return LAB_READ_END;
     if (left < head) return LAB_READ_CUT;
     if (r->rows == r->limit) return LAB_READ_MORE;
-    struct lab_frame frame = {.offset = at + head};
+    struct lab_frame frame;
+    begin_frame(&frame, at + head, 0);
     frame.captured = number32(r, at + 8);
     frame.length = number32(r, at + 12);
     if (frame.captured > left - head) return LAB_READ_CUT;
