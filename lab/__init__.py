@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from lab.single import rtt as rtt
     from lab.streams import Stream as Stream
     from lab.studies import Study as Study
+    from lab.taps.captures import Capture as Capture
+    from lab.taps.captures import read as read
     from lab.verification import verify as verify
 
 _HOME = {
+    "Capture": "taps.captures",
     "Condition": "conditions",
     "Experiment": "plan",
     "Interrupted": "errors",
@@ -38,6 +41,7 @@ _HOME = {
     "World": "single",
     "compare": "experiment",
     "doctor": "checkup",
+    "read": "taps.captures",
     "rtt": "single",
     "verify": "verification",
 }
