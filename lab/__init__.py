@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lab.plan import Experiment as Experiment
     from lab.single import World as World
     from lab.single import rtt as rtt
+    from lab.sockets import scapy_sockets as scapy_sockets
     from lab.streams import Stream as Stream
     from lab.studies import Study as Study
     from lab.taps.captures import Capture as Capture
@@ -43,6 +44,7 @@ _HOME = {
     "doctor": "checkup",
     "read": "taps.captures",
     "rtt": "single",
+    "scapy_sockets": "sockets",
     "verify": "verification",
 }
 __all__ = sorted(_HOME)

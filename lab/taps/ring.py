@@ -9,10 +9,11 @@ from __future__ import annotations
 import mmap
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 from lab.errors import Unavailable
+from lab.taps.filters import Instruction, attach
 
 __all__ = ["CHECKSUM_NOT_READY", "CHECKSUM_VALID", "GSO_TCP", "SNAPLEN", "Frame", "Ring", "open_tap"]
 
@@ -46,22 +47,30 @@ class Frame(NamedTuple):
 
 
 def open_tap(
-    interface: str, *, outgoing: bool = False, socket_at: Callable[[int, int, int], socket.socket] = socket.socket
+    interface: str,
+    *,
+    protocol: int = _ETH_P_ALL,
+    outgoing: bool = False,
+    program: tuple[Instruction, ...] = (),
+    socket_at: Callable[[int, int, int], socket.socket] = socket.socket,
 ) -> socket.socket:
     """A packet socket that sees every frame that comes in on an interface of the current network namespace.
 
-    outgoing: it sees those that go out, too; on lo a frame passes both ways. socket_at: opens the socket, in whichever
-    namespace the interface is. It is bound last, as a frame that came before would have passed neither the options nor
-    the ring. Raises Unavailable.
+    protocol: the ethertype that it is bound to. outgoing: it sees those that go out, too; on lo a frame passes both
+    ways. program: a filter that they must match. socket_at: opens the socket, in whichever namespace the interface is.
+    It is bound last, as a frame that came before would have passed neither the options nor the filter.
+    Raises Unavailable.
     """
     tap = socket_at(socket.AF_PACKET, socket.SOCK_RAW, 0)
     try:
         tap.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
         tap.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, not outgoing)
+        if program:
+            attach(tap, program)
         slots = _BLOCKS * _BLOCK_BYTES // _SLOT_BYTES
         request = struct.pack("=7I", _BLOCK_BYTES, _BLOCKS, _SLOT_BYTES, slots, _RETIRE_MS, 0, 0)
         tap.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
-        tap.bind((interface, _ETH_P_ALL))
+        tap.bind((interface, protocol))
     except OSError as error:
         tap.close()
         fix = f"It takes Linux 4.20 or newer and {_BLOCKS * _BLOCK_BYTES >> 20} MiB of free memory"
@@ -78,7 +87,7 @@ class Ring:
         self._block = 0
         self._received = self._dropped = 0
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Generator[Frame]:
         """The frames of the blocks that the kernel has handed over, each block given back when it is read."""
         memory = memoryview(self._memory)
         while True:

@@ -1,0 +1,143 @@
+"""A network's interfaces, addresses and routes, asked of the kernel over a socket of that network (rtnetlink(7))."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from lab.errors import Unavailable
+
+__all__ = ["Address", "Interface", "Route", "SocketAt", "addresses", "interfaces", "routes"]
+
+#: Opens a socket in the network that is meant: family, type, protocol.
+SocketAt = Callable[[int, int, int], socket.socket]
+
+# linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h
+_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+_ATTRIBUTE = struct.Struct("=HH")  # rtattr: length, type
+_LINK, _ADDRESS, _ROUTE = struct.Struct("=BxHiII"), struct.Struct("=4BI"), struct.Struct("=8BI")
+_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
+_IFLA_ADDRESS, _IFLA_IFNAME = 1, 3
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
+_RTN_UNICAST, _RTN_LOCAL = 1, 2
+_REPLY_BYTES = 1 << 16
+
+Attributes = dict[int, bytes]
+
+
+@dataclass(frozen=True)
+class Interface:
+    """``hardware``: ARPHRD_*. ``mac``: as text, zeros where it has none."""
+
+    index: int
+    name: str
+    flags: int
+    hardware: int
+    mac: str
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address of the interface with this index."""
+
+    interface: int
+    address: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where packets for a prefix go; ``gateway`` and ``source`` are None where it names none.
+
+    ``local``: the addresses are those of `interface` itself, and packets for them go over lo.
+    """
+
+    destination: str
+    prefix: int
+    gateway: str | None
+    interface: int
+    source: str | None
+    metric: int
+    local: bool
+
+
+def interfaces(socket_at: SocketAt) -> list[Interface]:
+    """All of them, also those that are down. Raises Unavailable."""
+    found = []
+    for (_family, hardware, index, flags, _), attributes in _dump(socket_at, _RTM_GETLINK, _LINK, socket.AF_UNSPEC):
+        mac = attributes.get(_IFLA_ADDRESS, b"")
+        text = mac.hex(":") if len(mac) == 6 else "00:00:00:00:00:00"
+        found.append(Interface(index, attributes[_IFLA_IFNAME].rstrip(b"\0").decode(), flags, hardware, text))
+    return found
+
+
+def addresses(socket_at: SocketAt) -> list[Address]:
+    """Those of all interfaces, of both families. Raises Unavailable."""
+    found = []
+    for (family, _prefix, _flags, _scope, index), attributes in _dump(
+        socket_at, _RTM_GETADDR, _ADDRESS, socket.AF_UNSPEC
+    ):
+        packed = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS)  # the other is the peer's, if there is one
+        if packed and family in (socket.AF_INET, socket.AF_INET6):
+            found.append(Address(index, socket.inet_ntop(family, packed)))
+    return found
+
+
+def routes(socket_at: SocketAt, family: int) -> list[Route]:
+    """To where packets can go, in all tables; family: AF_INET or AF_INET6. Raises Unavailable."""
+    found = []
+    for (_family, prefix, _, _, _, _, _, kind, _), attributes in _dump(socket_at, _RTM_GETROUTE, _ROUTE, family):
+        if kind not in (_RTN_UNICAST, _RTN_LOCAL) or _RTA_OIF not in attributes:
+            continue
+        (index,) = struct.unpack("=i", attributes[_RTA_OIF])
+        (metric,) = struct.unpack("=I", attributes.get(_RTA_PRIORITY, bytes(4)))
+        destination, gateway, source = (
+            socket.inet_ntop(family, attributes[each]) if each in attributes else None
+            for each in (_RTA_DST, _RTA_GATEWAY, _RTA_PREFSRC)
+        )
+        anywhere = "0.0.0.0" if family == socket.AF_INET else "::"  # noqa: S104 - a route to it, not a socket
+        found.append(Route(destination or anywhere, prefix, gateway, index, source, metric, kind == _RTN_LOCAL))
+    return found
+
+
+def _dump(
+    socket_at: SocketAt, request: int, body: struct.Struct, family: int
+) -> Iterator[tuple[tuple[int, ...], Attributes]]:
+    """All that the kernel has of one kind: the fields of each message's header, and its attributes."""
+    empty = bytes([family]).ljust(body.size, b"\0")
+    try:
+        with socket_at(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as channel:
+            flags = _NLM_F_REQUEST | _NLM_F_DUMP
+            channel.send(_HEADER.pack(_HEADER.size + len(empty), request, flags, 1, 0) + empty)
+            for kind, message in _messages(channel):
+                if kind == _NLMSG_ERROR:
+                    (number,) = struct.unpack_from("=i", message)
+                    raise OSError(-number, "netlink")
+                yield body.unpack_from(message), _attributes(message[body.size :])
+    except OSError as error:
+        raise Unavailable("cannot ask for interfaces and routes", errno=error.errno, fix="See lab doctor") from error
+
+
+def _messages(channel: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """Type and body of each message of the reply."""
+    while True:
+        reply = channel.recv(_REPLY_BYTES)
+        while reply:
+            length, kind, *_ = _HEADER.unpack_from(reply)
+            if kind == _NLMSG_DONE:
+                return
+            yield kind, reply[_HEADER.size : length]
+            reply = reply[length + -length % 4 :]
+
+
+def _attributes(data: bytes) -> Attributes:
+    found = {}
+    while len(data) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(data)
+        found[kind] = data[_ATTRIBUTE.size : length]
+        data = data[length + -length % 4 :]
+    return found
