@@ -1,4 +1,4 @@
-"""Studies made by hand, known answers; and wires between socket pairs: no world, no privilege."""
+"""Studies and captures made by hand, known answers; and wires between socket pairs: no world, no privilege."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from lab.native.wire import Impairment
 from lab.records import LATE, LOST, RECEIVED, RECORD, WIRE_FLAGS
 from lab.studies import Study
 from lab.tables import counts
+from lab.taps.frames import FRAME, HAS
 from lab.wire import Wire
 
 
@@ -140,3 +141,69 @@ def line():
     yield build
     for each in made:
         each.close()
+
+
+class Script:
+    """The columns of a capture, written down frame by frame. Each comes 1,000 ns after the one before."""
+
+    def __init__(self, family=4):
+        self.family, self.now, self.frames = family, 1_000_000, []
+        self.client = ("127.0.0.1" if family == 4 else "::1", 40_000)
+        self.server = (self.client[0], 80)
+
+    def add(self, has=0, *, after=1_000, **fields):
+        """A frame of 100 bytes; `fields` are those of ``lab.taps.frames.FRAME``."""
+        self.now += after
+        row = np.zeros(1, FRAME)[0]
+        for name, value in {"time_ns": self.now, "has": has, "length": 100, "captured": 100, **fields}.items():
+            row[name] = value
+        self.frames.append(row)
+
+    def ip(self, one, other, protocol, has=0, **fields):
+        """A packet from one (address, port) to another."""
+        kind = socket.AF_INET if self.family == 4 else socket.AF_INET6
+        source, destination = (
+            np.frombuffer(socket.inet_pton(kind, address).ljust(16, b"\0"), np.uint8) for address, _ in (one, other)
+        )
+        about = {"family": self.family, "protocol": protocol, "source": source, "destination": destination}
+        self.add(has | HAS["ip"] | HAS["payload"], **about, **fields)
+
+    def talk(self, sender, protocol, has=0, **fields):
+        """From "client" or "server" to the other."""
+        ends = (self.client, self.server) if sender == "client" else (self.server, self.client)
+        ports = {"source_port": ends[0][1], "destination_port": ends[1][1]}
+        self.ip(*ends, protocol, has | HAS["ports"], **ports, **fields)
+
+    def udp(self, sender, payload=10, **fields):
+        self.talk(sender, socket.IPPROTO_UDP, payload_length=payload, **fields)
+
+    def tcp(self, sender, flags, seq=0, ack=0, payload=0, *, window=1_000, stamps=None, **fields):
+        """A segment; flags such as "SA". Sequence numbers wrap. stamps: its timestamp, and the one that it echoes."""
+        has = HAS["tcp"] | (HAS["timestamps"] if stamps else 0)
+        value, echo = stamps or (0, 0)
+        numbers = {"tcp_seq": seq % 2**32, "tcp_ack": ack % 2**32, "tcp_ts_value": value, "tcp_ts_echo": echo}
+        bits = sum(1 << "FSRPA".index(flag) for flag in flags)
+        fields = {"tcp_flags": bits, "tcp_window": window, "payload_length": payload, **numbers, **fields}
+        self.talk(sender, socket.IPPROTO_TCP, has, **fields)
+
+    def echo(self, sender, kind, seq, number=7, **fields):
+        """kind: "request" or "reply"."""
+        protocol, types = (1, (8, 0)) if self.family == 4 else (58, (128, 129))
+        ends = (self.client, self.server) if sender == "client" else (self.server, self.client)
+        about = {"icmp_type": types[kind == "reply"], "icmp_id": number, "icmp_seq": seq, "payload_length": 56}
+        self.ip(*ends, protocol, HAS["icmp"] | HAS["echo"], **about, **fields)
+
+    def handshake(self, seq=100, ack=500):
+        self.tcp("client", "S", seq)
+        self.tcp("server", "SA", ack, seq + 1)
+        self.tcp("client", "A", seq + 1, ack + 1)
+
+    def columns(self):
+        rows = np.array(self.frames, FRAME)
+        return {name: np.ascontiguousarray(rows[name]) for name in FRAME.names}
+
+
+@pytest.fixture
+def script(family):
+    """A capture to be written down, in either family."""
+    return Script(family)
