@@ -13,18 +13,22 @@ import numpy as np
 import numpy.typing as npt
 
 from lab.tables import plain_columns
+from lab.taps.frames import HAS
 
 if TYPE_CHECKING:
     import pandas
     import polars as pl
 
 __all__ = [
-    "Columns", "Findings", "Frames", "address_texts", "aligned", "doubts", "interface_names", "named", "nullable",
-    "shown",
+    "DOUBTED", "Columns", "Findings", "Frames", "address_texts", "aligned", "doubts", "interface_names", "named",
+    "nullable", "shown",
 ]  # fmt: skip
 
 #: Columns of ``lab.taps.frames.FRAME``, by name: shape (n,), of addresses (n, 16).
 Columns = Mapping[str, npt.NDArray[Any]]
+
+#: What ``doubts`` reads.
+DOUBTED = ("has", "length", "captured", "dropped")
 
 #: Rows that are shown; the tables that they convert to have all.
 _SHOWN = 20
@@ -102,16 +106,14 @@ def shown(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
 
 
 def doubts(frames: Frames, columns: Columns) -> list[str]:
-    """What is missing from a capture, of which nothing can be said. columns: with `dropped`, `captured`, `length`."""
+    """What is missing from a capture, of which nothing can be said. columns: with ``DOUBTED``."""
     found = []
     lost = max(int(columns["dropped"].sum()), sum(max(source.dropped or 0, 0) for source in frames.sources))
     if lost:
-        found.append(
-            f"the capture lacks {lost:,} frames that came faster than they were kept: what follows is doubtful"
-        )
-    cut = int(np.count_nonzero(columns["captured"] < columns["length"]))
+        found.append(f"frames came faster than they were kept, and {lost:,} are missing: what is told lacks them")
+    cut = int(np.count_nonzero((columns["captured"] < columns["length"]) & (columns["has"] & HAS["payload"] == 0)))
     if cut:
-        found.append(f"{cut:,} frames were cut short by the capture: what their headers lack is not counted")
+        found.append(f"of {cut:,} frames the headers were cut off: capture more of each (tcpdump -s 0)")
     if frames.fault:
         found.append(frames.fault)
     return found

@@ -35,6 +35,7 @@ import numpy.typing as npt
 from lab.taps import conversations, segments
 from lab.taps.conversations import ACK, FIN, RST, SYN, VLAN_NUMBER, Conversations, find_conversations
 from lab.taps.findings import (
+    DOUBTED,
     Columns,
     Findings,
     Frames,
@@ -58,7 +59,6 @@ __all__ = ["COLUMNS", "Flows", "find_flows", "flow_table"]
 
 #: What ``flow_table`` reads.
 COLUMNS = (*conversations.COLUMNS, *segments.COLUMNS, "length")
-_DOUBTED = ("captured", "dropped")
 
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}
 _ENDS = ("source", "destination")
@@ -89,7 +89,7 @@ class Flows(Findings):
         lines = [heading]
         for row, line in zip(first.iter_rows(named=True), told, strict=True):
             lines += [line, f"      {_end(row, 'client')} → {_end(row, 'server')}"]
-        return [f"{len(self.table):,} flows", *lines, *more]
+        return [f"flows: {len(self.table):,}", *lines, *more]
 
 
 def _end(row: dict[str, Any], side: str) -> str:
@@ -101,7 +101,7 @@ def _end(row: dict[str, Any], side: str) -> str:
 
 def find_flows(frames: Frames) -> Flows:
     """The flows of a capture file."""
-    columns = frames.columns(*COLUMNS, *_DOUBTED)
+    columns = frames.columns(*{*COLUMNS, *DOUBTED})
     table = flow_table(columns, find_conversations(columns), interface_names(frames))
     return Flows(with_speakers(table, parse_speakers(frames.comments)), tuple(doubts(frames, columns)))
 

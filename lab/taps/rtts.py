@@ -39,7 +39,7 @@ import numpy.typing as npt
 from lab import stats
 from lab.taps import conversations, segments
 from lab.taps.conversations import ACK, ECHO_REQUESTS, SYN, Conversations, find_conversations
-from lab.taps.findings import Columns, Findings, Frames, aligned, doubts, nullable
+from lab.taps.findings import DOUBTED, Columns, Findings, Frames, aligned, doubts, nullable
 from lab.taps.frames import HAS
 from lab.taps.segments import Segments, find_segments, highest, in_streams
 from lab.units import micros
@@ -51,7 +51,6 @@ __all__ = ["COLUMNS", "KINDS", "Rtts", "find_rtts", "rtt_table"]
 
 #: What ``rtt_table`` reads.
 COLUMNS = (*conversations.COLUMNS, *segments.COLUMNS, "icmp_seq", "tcp_ts_value", "tcp_ts_echo")
-_DOUBTED = ("captured", "dropped", "length")
 
 KINDS = ("echo", "syn", "syn-ack", "data", "fin", "timestamp")
 
@@ -97,7 +96,7 @@ class Rtts(Findings):
 
 def find_rtts(frames: Frames) -> Rtts:
     """The round trips of a capture file."""
-    columns = frames.columns(*COLUMNS, *_DOUBTED)
+    columns = frames.columns(*{*COLUMNS, *DOUBTED})
     return Rtts(rtt_table(columns, find_conversations(columns)), tuple(doubts(frames, columns)))
 
 

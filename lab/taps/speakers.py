@@ -131,8 +131,8 @@ class Speakers(Managed):
     socket_at: opens a socket in that namespace. Start it before the capture: what spoke and went before it looked is
     not known. A socket that is there for less than 20 ms, or 100 ms where little happens, may go unseen, and the
     processes of other users are not ours to look at. A look takes half a millisecond, and more with many sockets; all
-    looks take at most a fiftieth of a CPU, and half of that while no socket comes or goes. Where the sockets can't be listed
-    nothing is known, and ``warnings`` says why.
+    looks take at most a fiftieth of a CPU, and half of that while no socket comes or goes. Where the sockets can't be
+    listed nothing is known, and ``warnings`` says why.
     """
 
     def __init__(self, socket_at: SocketAt = socket.socket) -> None:

@@ -27,7 +27,7 @@ from lab import stats
 from lab.display import histogram
 from lab.errors import UsageError
 from lab.taps.conversations import IN, OUT, loopbacks
-from lab.taps.findings import Columns, Findings, Frames, doubts, interface_names, named
+from lab.taps.findings import DOUBTED, Columns, Findings, Frames, doubts, interface_names, named
 from lab.units import format_ns
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ __all__ = ["COLUMNS", "Transit", "find_transit", "transit_table"]
 
 #: What ``transit_table`` reads.
 COLUMNS = ("time_ns", "interface", "direction", "packet_id", "length")
-_DOUBTED = ("captured", "dropped")
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,7 +66,7 @@ class Transit(Findings):
         quantiles = "  ".join(f"{name} {format_ns(ns)}" for name, ns in told.items() if ns is not None)
         without = ", ".join(f"{count:,} {way}" for way, count in self.unlinked.items())
         return [
-            f"{len(self.table):,} packets seen going out and coming in; unlinked: {without}",
+            f"packets seen going out and coming in: {len(self.table):,}; unlinked: {without}",
             quantiles,
             *histogram(transit_ns),
         ]
@@ -75,7 +74,7 @@ class Transit(Findings):
 
 def find_transit(frames: Frames) -> Transit:
     """The transit times of a capture file. Raises UsageError if none of its frames is linked."""
-    columns = frames.columns(*COLUMNS, *_DOUBTED)
+    columns = frames.columns(*{*COLUMNS, *DOUBTED})
     table = transit_table(columns, interface_names(frames))
     if not len(table):
         raise UsageError("no frame of this capture is linked to its other copy: capture lo with --both-copies")
@@ -86,7 +85,7 @@ def find_transit(frames: Frames) -> Transit:
     }
     warnings = doubts(frames, columns)
     if backward := int((table["transit_ns"] <= 0).sum()):
-        warnings.append(f"{backward:,} packets came in before they went out: the clock was set meanwhile")
+        warnings.append(f"packets came in before they went out ({backward:,}): the clock was set meanwhile")
     return Transit(table, tuple(warnings), unlinked)
 
 

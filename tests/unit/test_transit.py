@@ -59,9 +59,10 @@ def test_without_links_it_is_refused_with_the_way_to_get_them(script):
 
 
 def test_what_gives_to_doubt_is_told(script):
+    script.add(captured=60)
     script.udp("client", direction=OUT, packet_id=1, captured=60)
     script.udp("client", direction=IN, packet_id=1, after=-5, dropped=12)
     lo = SimpleNamespace(name="lo", dropped=30)
     warnings = find_transit(File(script.columns(), sources=[lo], fault="2 frames read, then: an end")).warnings
-    for told in ("lacks 30 frames", "1 frames were cut", "2 frames read, then", "1 packets came in before"):
+    for told in ("30 are missing", "of 1 frames the headers", "2 frames read, then", "before they went out (1)"):
         assert any(told in warning for warning in warnings), told
