@@ -11,13 +11,16 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
-from typing import BinaryIO
 
 from lab.errors import Unavailable, UsageError
 from lab.processes import Attendant, execute, fork_into
+from lab.taps.capturer import Taps
+from lab.taps.places import TapAt
 from lab.taps.recorder import Recorder
+from lab.taps.targets import Target
 from lab.world import kernel
 
 __all__ = ["run_private"]
@@ -42,10 +45,10 @@ def run_private(command: list[str], capture: str | None = None) -> int:
     if capture == "-":
         raise UsageError("--capture -: standard output is the command's; name a file (./- for one of that name)")
     environment = _given_environment()
-    with _open(capture) if capture else contextlib.nullcontext() as file:
+    with Target(capture) if capture else contextlib.nullcontext() as target:
         _enter()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-        recorder = Recorder("lo", file) if file else None
+        recorder = _record(target) if target else None
         child = _start(command, environment, mask)
         end = os.pidfd_open(child)
         guard = Attendant(lambda stop: _kill_at_end(end, stop), keep=[end])
@@ -54,13 +57,13 @@ def run_private(command: list[str], capture: str | None = None) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if recorder is None:
             return code
-        recording = recorder.finish()
-    if recording.error:
-        _tell(f"error: cannot write {capture} to its end: {recording.error}; what came before can be read")
+        totals = recorder.finish()
+    if totals.error:
+        _tell(f"error: {totals.error}; what came before can be read")
         return code or 1
-    if recording.dropped:
-        lost, seen = recording.dropped, recording.frames + recording.dropped
-        _tell(f"warning: {lost:,} of {seen:,} frames are missing from {capture}: they came faster than it was written")
+    if lost := totals.dropped + totals.missing:
+        seen = totals.frames + lost
+        _tell(f"warning: {lost:,} of {seen:,} frames are missing from {capture}: they came faster than they were taken")
     return code
 
 
@@ -74,11 +77,11 @@ def _given_environment() -> dict[bytes, bytes]:
     return dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
 
 
-def _open(path: str) -> BinaryIO:
-    try:
-        return Path(path).open("wb", buffering=0)
-    except OSError as error:
-        raise Unavailable(f"cannot write {path}", errno=error.errno, fix="Name another file with --capture") from error
+def _record(target: Target) -> Recorder:
+    """Begins to capture this world's lo."""
+    place = TapAt(name="lo", interface="lo", socket_at=socket.socket, description="lo of a private world")
+    with Taps([place]) as taps:
+        return Recorder(taps, target)
 
 
 def _enter() -> None:

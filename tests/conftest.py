@@ -151,7 +151,7 @@ def read_pcapng() -> Callable[[Path], SimpleNamespace]:
                     time_ns=time_ns(body[4:12]), data=body[20 : 20 + kept], length=length, flags=flags
                 )
                 file.frames.append(frame)
-            else:
+            elif kind != 4:  # names of addresses
                 assert kind == 5
                 found = options(body[12:])
                 file.statistics = {"start_ns": time_ns(found.pop(2)), "end_ns": time_ns(found.pop(3))}
