@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lab.capturing import capture as capture
     from lab.checkup import Report as Report
     from lab.checkup import doctor as doctor
     from lab.conditions import Condition as Condition
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lab.studies import Study as Study
     from lab.taps.captures import Capture as Capture
     from lab.taps.captures import read as read
+    from lab.taps.live import LiveCapture as LiveCapture
     from lab.verification import verify as verify
 
 _HOME = {
@@ -32,6 +34,7 @@ _HOME = {
     "Experiment": "plan",
     "Interrupted": "errors",
     "LabError": "errors",
+    "LiveCapture": "taps.live",
     "Report": "checkup",
     "Stream": "streams",
     "StreamError": "errors",
@@ -40,6 +43,7 @@ _HOME = {
     "Unavailable": "errors",
     "UsageError": "errors",
     "World": "single",
+    "capture": "capturing",
     "compare": "experiment",
     "doctor": "checkup",
     "read": "taps.captures",

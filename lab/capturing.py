@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from lab.conditions import LINKS
 from lab.errors import Unavailable, UsageError
@@ -15,7 +16,10 @@ from lab.taps.places import TapAt
 from lab.world import Place, visit
 from lab.world.place import ENDS
 
-__all__ = ["taps_of"]
+__all__ = ["capture", "taps_of"]
+
+if TYPE_CHECKING:
+    from lab.taps.live import LiveCapture
 
 #: What names every interface of a network.
 _ALL = "all"
@@ -26,6 +30,27 @@ _RIGHTS_FIX = (
     "as root or with CAP_NET_RAW alone (sudo setpriv --reuid {uid} --regid {gid} --init-groups --inh-caps +net_raw "
     "--ambient-caps +net_raw CMD)"
 )
+
+
+def capture(
+    where: str | Iterable[str] | int | Place = "lo", *, world: str | int | Place | None = None, **options: Any
+) -> LiveCapture:
+    """Captures from now on, until stopped, or to the end of its ``with`` block: a sequence of scapy packets.
+
+    ::
+
+        with lab.capture("lo", filter="icmp6") as capture:
+            subprocess.run(["ping", "-c3", "::1"])
+        capture[0].show()
+
+    where: an interface, a link, several with commas, or "all"; a world, or the number of a process, for all of its
+    interfaces. world: whose network: "host" (the default), the number of a process, or an open ``World``. options: of
+    ``LiveCapture``: filter, direction, both_copies, count, duration, file, buffer. Raises UsageError, Unavailable.
+    """
+    from lab.taps.live import LiveCapture
+
+    with taps_of(where, world) as places:
+        return LiveCapture(places, **options)
 
 
 @contextlib.contextmanager

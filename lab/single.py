@@ -6,14 +6,15 @@ import contextlib
 import ipaddress
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lab.arrivals import lag, schedule
+from lab.capturing import capture
 from lab.checks import check_count
 from lab.conditions import BASELINES, NIC, WAYS, Condition, parse_target
 from lab.cpus import assigned, parse_cpus
@@ -34,6 +35,9 @@ from lab.tables import counts
 from lab.tuning import Tuning
 from lab.units import duration, format_ns
 from lab.world import Link, Place, PrivateWorld, open_endpoints, route_device, visit
+
+if TYPE_CHECKING:
+    from lab.taps.live import LiveCapture
 
 __all__ = ["World", "cautions", "closing", "rtt", "run_info", "stream_doubts", "study_document", "timing"]
 
@@ -185,6 +189,10 @@ class World(PrivateWorld):  # noqa: D101 - it has the docstring of the other
     def rtt(self, way: str = "lo", **options: Any) -> Stream:
         """``lab.rtt`` in this world: one stream of probes over one of its links. Raises what that does."""
         return rtt(way, world=self, **options)
+
+    def capture(self, where: str | Iterable[str] = "all", **options: Any) -> LiveCapture:
+        """``lab.capture`` in this world: all ends of all its links, or those named, in one file, in order of time."""
+        return capture(where, world=self, **options)
 
 
 def _doubts(stream: Stream, link: Link) -> list[str]:

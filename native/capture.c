@@ -11,7 +11,8 @@ enum { COMMENTS_ROOM = 4000000 };
 /* ---- beginning ---- */
 
 static bool sound(const struct lab_capture_plan *plan) {
-    if (plan->ring_count < 1 || plan->interface_count < 1 || plan->file_fd < 0 || plan->limit < 0) return false;
+    if (plan->ring_count < 1 || plan->interface_count < 1 || plan->file_fd < 0 || plan->limit < 0 ||
+        plan->limit_ns < 0 || plan->limit_ns > LAB_MAX_CAPTURE_NS) return false;
     for (int i = 0; i < plan->ring_count; i++)
         if (plan->rings[i].interface < 0 || plan->rings[i].interface >= plan->interface_count) return false;
     return !plan->program || !lab_filter_check(plan->program, plan->program_length);
@@ -53,6 +54,8 @@ static int begin(struct lab_capture *capture, const struct lab_capture_plan *pla
     capture->interface_count = plan->interface_count;
     capture->limit = plan->limit;
     capture->start_ns = read_clock(CLOCK_REALTIME);
+    capture->last_ns = plan->limit_ns ? capture->start_ns + plan->limit_ns : INT64_MAX;
+    capture->end_ns = plan->limit_ns ? now_ns() + plan->limit_ns : INT64_MAX;
     int error = allocate(capture, plan);
     if (!error) error = init_rings(capture, plan);
     if (!error) error = output_start(&capture->output, plan);

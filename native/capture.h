@@ -172,6 +172,8 @@ struct lab_capture {
     int wake_fd;
     int64_t limit;
     int64_t start_ns;
+    int64_t last_ns;        /* no frame younger than this is taken */
+    int64_t end_ns;         /* the same time, of CLOCK_MONOTONIC */
     int64_t newest_ns;      /* the time of the youngest frame taken */
     uint64_t ids;           /* given to packets */
     bool shut;              /* no further frame will come */

@@ -32,6 +32,9 @@ int64_t lab_filter_run(const struct lab_instruction *program, const unsigned cha
 
 /* ---- capture ---- */
 
+/* The longest that a capture may be told to last: a year. */
+#define LAB_MAX_CAPTURE_NS 31536000000000000
+
 /* An interface, as the file will describe it. Texts are UTF-8; "" leaves an option out. */
 struct lab_interface {
     const char *name;
@@ -62,6 +65,7 @@ struct lab_capture_plan {
     int32_t ready_fd;    /* an eventfd that is written to whenever more can be read from the file, and at the end */
     int32_t seekable;    /* non-zero: file_fd is a file, not a pipe */
     int64_t limit;       /* end after so many frames; 0: never */
+    int64_t limit_ns;    /* end after so long: take no frame that is younger; 0: never */
     const char *const *hosts; /* names for addresses: "ADDRESS NAME", one a text */
     int64_t host_count;
     const char *hardware;
@@ -90,7 +94,7 @@ struct lab_capture_counts {
     int64_t file_bytes; /* written */
     int64_t disordered; /* frames that came out of their ring when a younger one of another had been written */
     int32_t error;      /* the errno of the write that failed, or 0 */
-    int32_t ended;      /* non-zero: it ended by itself: by its limit, by an error, or as no interface is left */
+    int32_t ended;      /* non-zero: it ended by itself: by a limit, by an error, or as no interface is left */
 };
 
 struct lab_capture;

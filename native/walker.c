@@ -4,6 +4,7 @@
  * far; one without is settled up to now, unless frames wait in the block that the kernel is filling, which it hands over
  * within its time-out. So order costs a millisecond, or that time-out at worst; and it yields where it would cost frames:
  * when a ring is half full. */
+#include <limits.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 
@@ -158,6 +159,10 @@ static bool ended(const struct lab_capture *capture) {
 static void take_until(struct lab_capture *capture, int ring, int64_t until_ns) {
     struct sighting next;
     while (!ended(capture) && ring_peek(&capture->rings[ring], &next) && next.time_ns <= until_ns) {
+        if (next.time_ns > capture->last_ns) {
+            end_early(capture);
+            return;
+        }
         bool taken = take(capture, ring, &next);
         ring_pop(&capture->rings[ring]);
         if (output_failed(&capture->output) || (taken && capture->counts.frames == capture->limit)) end_early(capture);
@@ -206,6 +211,15 @@ static bool told_all(struct lab_capture *capture, const struct request *request)
     return true;
 }
 
+/* Ends a capture whose time is over, once all frames of that time are there. Returns whether some may still come. */
+static bool expire(struct lab_capture *capture) {
+    if (ended(capture) || now_ns() < capture->end_ns) return false;
+    const struct request last = {.until_ns = capture->last_ns, .patience_ns = capture->end_ns + PATIENCE_NS};
+    if (!told_all(capture, &last)) return true;
+    end_early(capture);
+    return false;
+}
+
 static void settle(struct lab_capture *capture, const struct request *request) {
     output_flush(&capture->output);
     pthread_mutex_lock(&capture->output.lock);
@@ -237,12 +251,20 @@ static bool all_gone(const struct lab_capture *capture) {
     return true;
 }
 
+/* How long poll may sleep: until the capture's time is over. */
+static int sleep_ms(const struct lab_capture *capture) {
+    if (ended(capture) || capture->end_ns == INT64_MAX) return -1;
+    int64_t left_ms = (capture->end_ns - now_ns()) / 1000000 + 1;
+    return left_ms < 0 ? 0 : left_ms < INT_MAX ? (int)left_ms : INT_MAX;
+}
+
 /* Sleeps until there is a frame, or a request; with frames held back or a request open, for a moment only. */
 static void rest(struct lab_capture *capture, bool shortly) {
     output_rest(&capture->output);
     struct pollfd *wake = &capture->polled[capture->ring_count];
     bool rings = !shortly && !ended(capture);
-    int ready = rings ? poll(capture->polled, (nfds_t)capture->ring_count + 1, -1) : poll(wake, 1, shortly ? STEP_MS : -1);
+    int ready = rings ? poll(capture->polled, (nfds_t)capture->ring_count + 1, sleep_ms(capture))
+                      : poll(wake, 1, shortly ? STEP_MS : -1);
     eventfd_t words;
     if (ready > 0 && wake->revents) (void)!eventfd_read(capture->wake_fd, &words);
     if (ready <= 0 || !rings) return;
@@ -272,7 +294,7 @@ void *walk(void *argument) {
             if (stopping) break;
             request.ticket = 0;
         }
-        rest(capture, held || request.ticket);
+        rest(capture, expire(capture) || held || request.ticket);
     }
     output_finish(&capture->output);
     return NULL;

@@ -72,7 +72,8 @@ class Recording:
 
     file: a descriptor, of a file at its beginning or of a pipe; direct: the same file with O_DIRECT, or None; ready: an
     eventfd that is written to whenever there is more to be read. All stay the caller's, and open until ``close``. The
-    same holds for the rings' sockets. limit: ends after so many frames. program: a filter to be run here. hosts: names
+    same holds for the rings' sockets. limit: ends after so many frames; limit_ns: after so
+    long. program: a filter to be run here. hosts: names
     of addresses, "ADDRESS NAME" each. Raises Unavailable.
     """
 
@@ -86,6 +87,7 @@ class Recording:
         ready: int,
         seekable: bool,
         limit: int = 0,
+        limit_ns: int = 0,
         program: Sequence[tuple[int, int, int, int]] | None = None,
         hosts: Sequence[str] = (),
         application: str = "",
@@ -113,7 +115,7 @@ class Recording:
             plan.program, plan.program_length = array("struct lab_instruction", program), len(program)
         plan.hosts, plan.host_count = array("char *", [text(each) for each in hosts]), len(hosts)
         plan.file_fd, plan.direct_fd, plan.ready_fd = file, -1 if direct is None else direct, ready
-        plan.seekable, plan.limit = seekable, limit
+        plan.seekable, plan.limit, plan.limit_ns = seekable, limit, limit_ns
         plan.hardware, plan.system = text(uname.machine), text(f"{uname.sysname} {uname.release}")
         plan.application = text(application)
         error = ffi.new("int32_t *")

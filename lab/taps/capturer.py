@@ -146,13 +146,12 @@ class Totals:
 class Capturer(Managed):
     """Writes what the taps see to the target, until stopped. Owns both.
 
-    limit: ends after so many frames. Raises Unavailable.
+    limit: ends after so many frames; limit_ns: after so long. Raises Unavailable.
     """
 
-    def __init__(self, taps: Taps, target: Target, *, limit: int = 0) -> None:
+    def __init__(self, taps: Taps, target: Target, *, limit: int = 0, limit_ns: int = 0) -> None:
         self.taps, self.target = taps, target
         self.ready = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._limit = limit
         self._error: OSError | None = None
         self._final: Counts | None = None
         self._unwritten = 0
@@ -165,6 +164,7 @@ class Capturer(Managed):
                 ready=self.ready,
                 seekable=target.seekable,
                 limit=limit,
+                limit_ns=limit_ns,
                 program=taps.program,
                 hosts=_loopback_names(),
                 application=_application(),
@@ -189,12 +189,11 @@ class Capturer(Managed):
             name: sum(getattr(each, name) for each in counts.interfaces)
             for name in ("dropped", "freezes", "truncated", "linked", "unlinked", "received", "refused")
         }
-        limited = self._limit and counts.frames >= self._limit
         seen = sums.pop("received") - sums.pop("refused") - sums["dropped"]
         return Totals(
             frames=counts.frames - self._unwritten,
             bytes=counts.bytes,
-            missing=max(0, seen - counts.frames) if self._final and not limited else 0,
+            missing=max(0, seen - counts.frames) if self._final and not counts.ended else 0,
             unwritten=self._unwritten,
             error=self._why(counts),
             **sums,

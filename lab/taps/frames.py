@@ -174,6 +174,12 @@ class FrameFile(Managed):
         why = self._why()
         return why and f"{self._count:,} frames read, then: {why}"
 
+    @property
+    def whole_bytes(self) -> int:
+        """Where its last whole block ends."""
+        self._index(None)
+        return int(self._reader.state.offset)
+
     # ---- how ----
 
     def _program_for(self, link_type: int) -> Program:
