@@ -5,8 +5,8 @@
  * call that found half of one can be made again when the file has grown. */
 #include "reading.h"
 
-/* Blocks that one call may pass: some milliseconds. */
-enum { MOST_BLOCKS = 1 << 18 };
+/* Of the file that one call may pass: some milliseconds' worth. */
+enum { MOST_BYTES = 1 << 24 };
 
 /* ---- frames ---- */
 
@@ -238,8 +238,8 @@ int64_t lab_read(struct lab_reader *reader, const unsigned char *bytes, int64_t 
         .first_row = first_row, .limit = limit,
     };
     int got = length < reader->offset ? LAB_READ_CUT : reader->format ? GO_ON : begin(&r);
-    for (int blocks = 0; got == GO_ON; blocks++)
-        got = blocks == MOST_BLOCKS ? LAB_READ_MORE : reader->format == LAB_PCAP ? next_record(&r) : next_block(&r);
+    for (int64_t end = reader->offset + MOST_BYTES; got == GO_ON;)
+        got = reader->offset > end ? LAB_READ_MORE : reader->format == LAB_PCAP ? next_record(&r) : next_block(&r);
     reader->status = got;
     reader->swapped = r.swapped;
     reader->frames += r.rows;

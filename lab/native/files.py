@@ -19,19 +19,20 @@ Program = Sequence[tuple[int, int, int, int]]
 #: Arrays by the names of fields of ``FRAME``, a row a frame.
 Columns = Mapping[str, npt.NDArray[Any]]
 
-#: Bits of ``has``: the layers that a frame has.
-HAS = {
-    name.removeprefix("LAB_HAS_").lower(): int(getattr(lib, name)) for name in dir(lib) if name.startswith("LAB_HAS_")
-}
-#: What ``checksum`` stands for, by number.
-CHECKSUMS = ("none", "good", "bad", "left", "valid", "absent")
 
-#: ``enum lab_read_status`` as words: "more", "end", "cut", "no-capture", …
-_STATUSES = {
-    int(getattr(lib, name)): name.removeprefix("LAB_READ_").lower().replace("_", "-")
-    for name in dir(lib)
-    if name.startswith("LAB_READ_") and name != "LAB_READ_BAD"
-}
+def _numbers(prefix: str) -> dict[str, int]:
+    """Constants of ``native/taps.h``, by their names in small letters without what all have in common."""
+    found = {name.removeprefix(prefix).lower(): int(getattr(lib, name)) for name in dir(lib) if name.startswith(prefix)}
+    return dict(sorted(found.items(), key=lambda item: item[1]))
+
+
+#: Bits of ``has``: the layers that a frame has.
+HAS = _numbers("LAB_HAS_")
+#: What ``checksum`` stands for, by number.
+CHECKSUMS = tuple(_numbers("LAB_CHECKSUM_"))
+
+_FORMATS = {int(lib.LAB_PCAP): "pcap", int(lib.LAB_PCAPNG): "pcapng"}
+_STATUSES = {number: name for name, number in _numbers("LAB_READ_").items() if name != "bad"}
 _FEW = 16  # rows of sources and of notes to begin with
 
 
@@ -78,8 +79,8 @@ class Reader:
         done = 0
         while True:
             done += self._read(contents(), columns, first + done, limit - done)
-            if self.status == "link-type":
-                self._add_program(int(self._sources["link_type"][self.source_count]))
+            if self.status == "link_type":
+                self._add_program(int(self._sources["link_type"][self._state.source_count]))
             elif self.status == "room":
                 self._sources, self._notes = (
                     np.resize(table, 2 * len(table)) for table in (self._sources, self._notes)
@@ -89,17 +90,13 @@ class Reader:
 
     @property
     def status(self) -> str:
-        """Why it stopped: ``enum lab_read_status``, in small letters and without what all have in common."""
+        """Why it stopped: ``enum lab_read_status`` in words, "more", "end", "no_capture", …"""
         return _STATUSES[self._state.status]
 
     @property
     def format(self) -> str | None:
         """What it is that is read: "pcap", "pcapng", or None if it has not begun."""
-        return {int(lib.LAB_PCAP): "pcap", int(lib.LAB_PCAPNG): "pcapng"}.get(self._state.format)
-
-    @property
-    def source_count(self) -> int:
-        return int(self._state.source_count)
+        return _FORMATS.get(self._state.format)
 
     @property
     def state(self) -> Any:
@@ -109,7 +106,7 @@ class Reader:
     @property
     def sources(self) -> npt.NDArray[np.void]:
         """Rows of ``struct lab_source`` so far."""
-        return self._sources[: self.source_count]
+        return self._sources[: self._state.source_count]
 
     @property
     def notes(self) -> npt.NDArray[np.void]:
@@ -121,7 +118,7 @@ class Reader:
         return bytes(ffi.buffer(self._state))
 
     def at(self, mark: bytes) -> Reader:
-        """Another one, which stands where this one stood."""
+        """Another one, which stands where this one stood when it gave the mark."""
         other = Reader(self.program_for)
         ffi.buffer(other._state)[:] = mark
         other._sources, other._notes = self._sources.copy(), self._notes.copy()
@@ -160,7 +157,8 @@ class Reader:
         assert self.program_for is not None  # noqa: S101 - else it is not asked for
         program = ffi.new("struct lab_instruction[]", [tuple(each) for each in self.program_for(link_type)])
         if lib.lab_filter_check(program, len(program)) < 0:
+            # All else that the check refuses, libpcap doesn't write for files.
             raise UsageError(
-                "a filter that has a loop, as 'protochain' makes it, is not run: say 'ip6 proto' or 'ip proto'"
+                "a filter with a loop, as of 'protochain', could run for ever: say 'ip proto', 'ip6 proto'"
             )
         self._programs[link_type] = program

@@ -250,7 +250,7 @@ class FrameFile(Managed):
             )
         return {
             "cut": f"the file ends within what begins at byte {at:,}: it was cut short, or is still being written",
-            "no-capture": f"the section at byte {at:,} does not say what byte order it has",
+            "no_capture": f"the section at byte {at:,} does not say what byte order it has",
             "version": f"the section at byte {at:,} is of a version that is not 1.x",
             "interface": f"the frame at byte {at:,} is of an interface that the file does not describe",
             "sources": f"the interface at byte {at:,} is one too many: {len(self._reader.sources):,} are enough",
@@ -275,7 +275,7 @@ def _check_beginning(name: str, first: bytes) -> None:
     reader.read(lambda: first, {}, 0, 0)
     if reader.status == "version":
         raise CaptureError(f"{name} is of a version that is neither pcap 2.4 nor pcapng 1.x; convert it with editcap")
-    if reader.status == "no-capture":
+    if reader.status == "no_capture":
         tool = next((tool for magic, tool in _PACKED.items() if first.startswith(magic)), None)
         remedy = f"{tool} it first" if tool else "give a file that lab capture, tcpdump or Wireshark wrote"
         raise CaptureError(f"{name} is neither pcap nor pcapng; {remedy}")

@@ -6,7 +6,6 @@ import mmap
 import os
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Callable
 from typing import BinaryIO
@@ -34,16 +33,16 @@ class MappedFile(Managed):
         """
         self.name = f"descriptor {path}" if isinstance(path, int) else os.fspath(path)
         if path == "-":
-            self.name, path = "standard input", sys.stdin.fileno()
+            self.name, path = "standard input", 0
+        self._map: mmap.mmap | bytes = b""
         try:
             self._file = _opened(path, self.name, accept)
+            self.refresh()
         except OSError as error:
-            raise CaptureError(f"{self.name} can't be read: {error.strerror}; give a file of yours") from None
-        self._map: mmap.mmap | bytes = b""
-        self.refresh()
+            raise CaptureError(f"{self.name} can't be read: {error.strerror}; name a file that can") from None
 
     def refresh(self) -> None:
-        """Takes in what was appended since."""
+        """Takes in what was appended since. Raises CaptureError if the file has been cut."""
         length = os.fstat(self._file.fileno()).st_size
         if length < len(self._map):
             raise self._cut()
@@ -92,7 +91,7 @@ def _opened(path: str | os.PathLike[str] | int, name: str, accept: Callable[[str
             copy.write(first)
             shutil.copyfileobj(file, copy, 1 << 20)
             copy.flush()
-        except OSError:
+        except BaseException:
             copy.close()
             raise
     return copy
