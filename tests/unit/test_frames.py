@@ -27,7 +27,7 @@ class Pcapng:
     """Blocks in either byte order, one after the other."""
 
     def __init__(self, order="<"):
-        self.order, self.bytes = order, b""
+        self.order, self.bytes = order, bytearray()
 
     def pack(self, layout, *values):
         return struct.pack(self.order + layout, *values)
