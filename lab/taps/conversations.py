@@ -58,14 +58,13 @@ class Conversations(NamedTuple):
 
 def loopbacks(columns: Columns) -> Array:
     """Interfaces (their rows, ascending) on which a packet going out is linked with the same packet coming in."""
-    found = []
+    import polars as pl
+
+    key = ["interface", "packet_id"]
     linked = np.flatnonzero(columns["packet_id"])
-    interface, direction, number = (columns[name][linked] for name in ("interface", "direction", "packet_id"))
-    for each in np.unique(interface):
-        out, in_ = (number[(interface == each) & (direction == way)] for way in (OUT, IN))
-        if np.isin(out, in_).any():
-            found.append(each)
-    return np.array(found, np.uint32)
+    frames = pl.DataFrame({name: columns[name][linked] for name in (*key, "direction")})
+    out, in_ = (frames.filter(pl.col("direction") == way) for way in (OUT, IN))
+    return out.join(in_, key, how="semi")["interface"].unique().sort().to_numpy()
 
 
 def find_conversations(columns: Columns) -> Conversations:

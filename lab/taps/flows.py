@@ -96,7 +96,8 @@ def _end(row: dict[str, Any], side: str) -> str:
     """``127.0.0.1:43210 (curl 1234)``"""
     port, pid = row[f"{side}_port"], row[f"{side}_pid"]
     where = row[side] if port is None else endpoint(row[side], port)
-    return where if pid is None else f"{where} ({row[f'{side}_process']} {pid})"
+    name = "".join(each if each.isprintable() else "�" for each in row[f"{side}_process"])
+    return where if pid is None else f"{where} ({name} {pid})"
 
 
 def find_flows(frames: Frames) -> Flows:

@@ -14,6 +14,7 @@ A flow's end is *sure* if all sockets that may have been it, at any time of the 
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import threading
 import time
@@ -31,6 +32,9 @@ __all__ = ["Speaker", "Speakers", "endpoint", "parse_speakers", "with_speakers"]
 
 _MARK = "lab-process"
 _UNCONNECTED, _LISTENING, _UNKNOWN = "*", "listen", "-"
+_COMMENT = re.compile(
+    rf"{_MARK} (tcp|udp) (\S+) (\S+) (?:([0-9]{{1,10}}) (\S*)|{_UNKNOWN} {_UNKNOWN}) ([0-9]{{1,19}}) ([0-9]{{1,19}})"
+)
 
 #: Between two looks at the sockets: at least, at most, and so many times what a look takes, so as to spare the CPU.
 _LEAST_S, _MOST_S, _SPARING = 0.02, 0.1, 50
@@ -71,12 +75,9 @@ def parse_speakers(comments: Iterable[str]) -> list[Speaker]:
     """The sockets that a file's comments tell of. Other comments, and lines that are none of ours, are left out."""
     found = []
     for line in (line for comment in comments for line in comment.splitlines()):
-        words = line.split(" ")
-        if len(words) != 8 or words[0] != _MARK:
-            continue
-        _, protocol, local, remote, pid, name, *times = words
-        if all(time.isdecimal() for time in times) and (pid == _UNKNOWN or pid.isdecimal()):
-            owner = None if pid == _UNKNOWN else Owner(int(pid), unquote(name))
+        if told := _COMMENT.fullmatch(line):
+            protocol, local, remote, pid, name, *times = told.groups()
+            owner = None if pid is None else Owner(int(pid), unquote(name))
             found.append(Speaker(protocol, local, remote, owner, int(times[0]), int(times[1])))
     return found
 

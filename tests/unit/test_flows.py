@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
 
 from lab.taps.conversations import find_conversations
-from lab.taps.flows import flow_table
-from lab.taps.frames import HAS
+from lab.taps.flows import Flows, flow_table
+from lab.taps.frames import FRAME, HAS
+from lab.taps.rtts import rtt_table
+from lab.taps.sockdiag import Owner
+from lab.taps.speakers import Speaker, endpoint, with_speakers
+from lab.taps.transit import transit_table
 
 IN, OUT = 1, 2
 
@@ -239,3 +245,43 @@ def test_flows_lie_in_the_order_of_their_first_frames_and_sum_up_to_all(script):
         ports = np.stack([columns[f"{name}_port"][found.rows[begin:end]] for name in ("source", "destination")])
         assert len(np.unique(np.sort(ports, axis=0), axis=1).T) == 1
         assert np.all(np.diff(found.rows[begin:end]) > 0)
+
+
+def test_any_columns_at_all_are_taken():
+    """What a hostile file may hold: each frame that counts is in one flow, and nothing is raised."""
+    rng = np.random.default_rng(2)
+    for size in range(100):
+        rows = np.frombuffer(rng.bytes(size * FRAME.itemsize), FRAME).copy()
+        rows["interface"] %= 2
+        rows["direction"] %= 3
+        rows["packet_id"] %= 8
+        rows["family"] = rng.choice([4, 6], size)
+        if size % 2:  # of few flows, with segments that overlap
+            for name in ("source", "destination", "source_port", "destination_port", "vlan"):
+                rows[name] %= 2
+            rows["has"] = HAS["ip"] | HAS["ports"] | HAS["tcp"] | HAS["payload"] | HAS["timestamps"]
+            rows["protocol"], rows["tcp_flags"] = 6, 16
+            for name in ("tcp_seq", "tcp_ack", "payload_length"):
+                rows[name] %= 2_000
+        columns = {name: np.ascontiguousarray(rows[name]) for name in FRAME.names}
+        found = find_conversations(columns)
+        assert len(np.unique(found.rows)) == len(found.rows) == found.first[-1]
+        json.dumps(Flows(with_speakers(flow_table(columns, found, ["a", "b"]), []), ()).to_json())
+        assert rtt_table(columns, found)["flow"].is_between(0, len(found.first) - 2).all()
+        assert transit_table(columns, ["a", "b"])["packet_id"].is_between(1, 7).all()
+
+
+def test_it_shows_itself_and_converts(script):
+    script.handshake()
+    script.udp("server", payload=1_234_567)
+    columns = script.columns()
+    speaker = Speaker("udp", endpoint(*script.server), "*", Owner(12, "na\x1bme"), 0, 2**62)
+    table = with_speakers(flow_table(columns, find_conversations(columns), ["lo"]), [speaker])
+    flows = Flows(table, ("something is wrong",))
+    text = str(flows)
+    assert f"{endpoint(*script.server)} (na�me 12) → {endpoint(*script.client)}" in text
+    assert "1,234,567" in text
+    assert text.endswith("warning: something is wrong")
+    assert max(map(len, text.splitlines())) <= 80
+    assert flows.to_json()["flows"][1]["client_process"] == "na\x1bme"
+    assert list(flows.to_pandas()["client_pid"].isna()) == [True, False]

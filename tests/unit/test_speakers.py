@@ -46,7 +46,15 @@ def test_a_comment_is_one_line_that_is_read_back(name, pid):
 
 @pytest.mark.parametrize(
     "line",
-    ["", "lab-process", "lab-process tcp a b c d e f", "lab-process tcp a b 1 d 2", "lab-process tcp a b 1 d -2 3"],
+    [
+        "",
+        "lab-process",
+        "lab-process tcp a b c d 2 3",
+        "lab-process tcp a b 1 d 2",
+        "lab-process tcp a b 1 d -2 3",
+        "lab-process tcp a b 99999999999 d 2 3",
+        f"lab-process tcp a b 1 d 2 {'3' * 5_000}",
+    ],
 )
 def test_what_is_no_such_comment_is_left_out(line):
     assert parse_speakers([line]) == []

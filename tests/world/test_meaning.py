@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import struct
 import subprocess
 import sys
 import threading
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 
 import lab
+from lab.taps.capturer import Capturer, Taps
 from lab.taps.flows import find_flows
-from lab.taps.frames import FrameFile
+from lab.taps.frames import HAS, FrameFile
+from lab.taps.places import TapAt
 from lab.taps.rtts import find_rtts
 from lab.taps.speakers import Speakers
+from lab.taps.targets import Target
+from lab.taps.transit import find_transit
 
 TCPI_TOTAL_RETRANS = 100  # its offset in struct tcp_info (linux/tcp.h)
 
@@ -51,33 +52,16 @@ input()
 
 
 @pytest.fixture
-def tapped(tool, missing, tmp_path, wait_until):
-    """Runs a function while tcpdump captures a device at an end of a world; returns the file."""
+def tapped(tmp_path):
+    """Captures a device of a world while a function runs, and returns the file. comments: gives those to be in it."""
 
-    def tapped(world, device, act, snaplen=2_000):
-        path = tmp_path / f"{device}.pcap"
-        path.touch(mode=0o666)
-        command = [tool("tcpdump"), "-i", device, "-w", path, "-s", str(snaplen), "-B", "32768", "--immediate-mode"]
-        command += ["--time-stamp-precision=nano", "-U"]
-        if os.getuid() == 0:
-            command += ["-Z", "root"]
-        end = world.popen(command, stderr=subprocess.PIPE, text=True)
-        try:
-            while "listening on" not in (line := end.stderr.readline()):
-                if not line:
-                    missing("tcpdump may not capture in a private world of this user's")
+    def tapped(world, device, act, *, both_copies=False, comments=list):
+        path = tmp_path / f"{device}.pcapng"
+        place = TapAt(name=device, interface=device, socket_at=world.socket, description="")
+        with Capturer(Taps([place], both_copies=both_copies), Target(path)) as capturer:
             act()
-            mark = world.socket(
-                socket.AF_PACKET, socket.SOCK_RAW
-            )  # the last frame, of a type set aside for experiments
-            with mark:
-                mark.bind((device, 0))
-                mark.send(bytes(12) + struct.pack("!H", 0x88B5) + bytes(46))
-            wait_until(lambda: bytes(12) + b"\x88\xb5" in path.read_bytes()[-200:], "the last frame is in the file")
-        finally:
-            end.send_signal(signal.SIGINT)
-            told = end.communicate()[1]
-        assert "\n0 packets dropped by kernel" in told
+            capturer.stop(comments())
+            assert capturer.totals().lossless
         return path
 
     return tapped
@@ -160,7 +144,7 @@ def test_round_trips_of_data_agree_with_tshark(missing, tool, tapped, family):
         if not world.links:
             missing(world.skipped[0].reason)
         device = world.links["veth"].devices["near"]
-        path = tapped(world, device, lambda: send_over_tcp(world, family, 3, 200_000), snaplen=200)
+        path = tapped(world, device, lambda: send_over_tcp(world, family, 3, 200_000))
     with FrameFile(path) as frames:
         found = find_rtts(frames)
         sent_ns = frames.columns("time_ns")["time_ns"]
@@ -171,7 +155,7 @@ def test_round_trips_of_data_agree_with_tshark(missing, tool, tapped, family):
     for frame, rtt_s in judged:
         assert answered[sent_ns[int(frame) - 1]] == round(float(rtt_s) * 1e9)
     assert {"syn", "syn-ack", "data"} <= found.summaries().keys()
-    assert found.warnings == ()  # frames were cut, but behind their headers
+    assert found.warnings == ()
 
 
 @pytest.mark.parametrize("link", ["lo", "veth"])
@@ -183,7 +167,7 @@ def test_passive_round_trips_lie_within_the_active_ones(world, tapped, family, l
         streams.append(lab.rtt(link, world=world, probe=probe, family=family, count=2_000, warmup=0))
 
     device = "lo" if link == "lo" else world.links["veth"].devices["near"]
-    path = tapped(world, device, probe_it, snaplen=200)
+    path = tapped(world, device, probe_it)
     with FrameFile(path) as frames:
         table = find_rtts(frames).to_polars()
     kind = "echo" if probe == "icmp" else "data"
@@ -197,6 +181,25 @@ def test_passive_round_trips_lie_within_the_active_ones(world, tapped, family, l
     assert np.all(passive_ns < active_ns)
     ranks = [np.argsort(np.argsort(each)) for each in (passive_ns, active_ns)]
     assert np.corrcoef(*ranks)[0, 1] > 0.3  # Spearman's
+
+
+def test_times_through_lo_and_copies_that_count_once(world, tapped, family):
+    def probe_it():
+        assert lab.rtt("lo", world=world, family=family, count=1_000, warmup=0).received == 1_000
+
+    path = tapped(world, "lo", probe_it, both_copies=True)
+    with FrameFile(path) as frames:
+        transit, flows, rtts = find_transit(frames), find_flows(frames), find_rtts(frames)
+        echoes = frames.columns("has")["has"] & HAS["echo"] != 0
+        assert np.count_nonzero(echoes) == 4_000
+    assert len(transit) >= 2_000  # there may be a stray packet of the kernel's
+    assert transit.unlinked == {"in": 0, "out": 0}
+    assert (transit.to_polars()["transit_ns"] > 0).all()
+    assert (transit.to_polars()["out_frame"] < transit.to_polars()["in_frame"]).all()
+    row = flows.to_polars().row(by_predicate=pl.col("icmp_id").is_not_null(), named=True)
+    assert (row["frames_to_server"], row["frames_to_client"]) == (1_000, 1_000)
+    assert rtts.summaries()["echo"]["answered"] == rtts.summaries()["echo"]["requests"] == 1_000
+    assert transit.warnings == flows.warnings == rtts.warnings == ()
 
 
 @pytest.mark.parametrize("kind", ["tcp", "udp"])
@@ -217,12 +220,16 @@ def test_both_processes_of_a_flow_are_named(world, tapped, wait_until, family, k
 
     started = []
     with Speakers(world.socket) as speakers:
-        path = tapped(world, "lo", talk)
+
+        def comments():
+            speakers.stop()
+            return speakers.comments()
+
+        path = tapped(world, "lo", talk, comments=comments)
         pids = [process.pid for process in started]
         for process in started:
             process.communicate("\n")
     assert speakers.warnings == ()
     with FrameFile(path) as frames:
-        file = SimpleNamespace(sources=frames.sources, fault=None, comments=speakers.comments(), columns=frames.columns)
-        table = find_flows(file).to_polars().filter(pl.col("protocol") == kind)
+        table = find_flows(frames).to_polars().filter(pl.col("protocol") == kind)
     assert table.select("server_pid", "client_pid").rows() == [tuple(pids)]
