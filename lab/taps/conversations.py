@@ -47,7 +47,7 @@ class Conversations(NamedTuple):
 
     rows, flow, from_client: shape (n,): the row in the columns, the number of the flow, from 0 by their first frames,
     and whether its client sent it. first: shape (flows + 1,): where each flow begins in the other three, and their end.
-    The client sent the SYN, or the first frame that was seen.
+    The client sent the SYN or the echo request, or else the first frame that was seen.
     """
 
     rows: Array
@@ -81,8 +81,9 @@ def find_conversations(columns: Columns) -> Conversations:
     order, begins = order[by_first], begins[by_first]
     flow = np.cumsum(begins) - 1
     at = np.flatnonzero(begins)
-    flags, tcp = (taken[name][order[at]] for name in ("tcp_flags", "has"))
-    answered = (tcp & HAS["tcp"] != 0) & (flags & (SYN | ACK) == SYN | ACK)  # the SYN itself was not seen
+    has, flags, kind = (taken[name][order[at]] for name in ("has", "tcp_flags", "icmp_type"))
+    answered = (has & HAS["tcp"] != 0) & (flags & (SYN | ACK) == SYN | ACK)  # what it answers was not seen
+    answered |= (has & HAS["echo"] != 0) & ~np.isin(kind, ECHO_REQUESTS)
     from_client = forward[order] == (forward[order[at]] ^ answered)[flow]
     return Conversations(rows[order], flow, from_client, np.append(at, len(order)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
-    "DOUBTED", "Columns", "Findings", "Frames", "address_texts", "aligned", "doubts", "interface_names", "named",
+    "DOUBTED", "Columns", "Findings", "Frames", "aligned", "doubts", "interface_names", "named",
     "nullable", "shown",
 ]  # fmt: skip
 
@@ -136,17 +135,3 @@ def nullable(values: npt.NDArray[Any], there: npt.NDArray[Any]) -> pl.Series:
     import polars as pl
 
     return pl.Series(values).set(pl.Series(~there), None)
-
-
-def address_texts(addresses: npt.NDArray[Any], families: npt.NDArray[Any]) -> pl.Series:
-    """Addresses of shape (n, 16), as ``lab_frame`` has them, with families of shape (n,), as text."""
-    import polars as pl
-
-    packed = np.ascontiguousarray(addresses).view("V16").ravel()
-    texts = {}
-    for each, family in zip(packed.tolist(), families.tolist(), strict=True):
-        if (each, family) not in texts:
-            v4 = family == 4
-            texts[each, family] = socket.inet_ntop(socket.AF_INET if v4 else socket.AF_INET6, each[: 4 if v4 else 16])
-    told = (texts[key] for key in zip(packed.tolist(), families.tolist(), strict=True))
-    return pl.Series(list(told), dtype=pl.String)

@@ -7,7 +7,7 @@ flow                   its number, from 0, by first frames
 interface              its name, or its number where it has none
 vlan                   number of the outermost VLAN
 family, protocol       4 or 6; "tcp", "udp", "icmp", or the number
-client, client_port    who sent the SYN, or else the first frame that was seen
+client, client_port    who sent the SYN or the echo request, or else the first frame that was seen
 server, server_port    the other
 icmp_id                of echo
 start_ns, duration_ns  of the first frame; from there to the last
@@ -39,7 +39,6 @@ from lab.taps.findings import (
     Columns,
     Findings,
     Frames,
-    address_texts,
     aligned,
     doubts,
     interface_names,
@@ -50,6 +49,7 @@ from lab.taps.findings import (
 from lab.taps.frames import HAS
 from lab.taps.segments import find_segments
 from lab.taps.speakers import endpoint, parse_speakers, with_speakers
+from lab.taps.tables import address_texts
 from lab.units import format_ns
 
 if TYPE_CHECKING:

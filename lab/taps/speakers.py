@@ -14,6 +14,7 @@ A flow's end is *sure* if all sockets that may have been it, at any time of the 
 from __future__ import annotations
 
 import errno
+import ipaddress
 import re
 import socket
 import threading
@@ -225,4 +226,4 @@ def _speaker(each: Socket, owner: Owner | None, not_before_ns: int, not_after_ns
 
 
 def _text(address: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address)
+    return str(ipaddress.ip_address(address))

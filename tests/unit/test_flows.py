@@ -81,6 +81,14 @@ def test_whoever_answers_a_syn_is_the_server_though_it_was_seen_first(script, fl
     assert (row["client_port"], row["server_port"], row["state"]) == (40_000, 80, "established")
 
 
+def test_whoever_asks_for_an_echo_is_the_client_though_the_reply_was_seen_first(script, flows):
+    script.server = ("127.0.0.9" if script.family == 4 else "fe80::9", 80)
+    script.echo("server", "reply", 1)
+    script.echo("client", "request", 2)
+    (row,) = flows()
+    assert (row["client"], row["server"], row["frames_to_client"]) == (script.client[0], script.server[0], 1)
+
+
 def test_a_port_that_is_used_again_is_another_flow(script, flows):
     script.tcp("server", "A", 9, 9)  # of a connection from before
     for seq in (100, 90_000):
