@@ -159,14 +159,14 @@ def _of_tcp(columns: Columns, found: Conversations) -> dict[str, pl.Series]:
     tcp = columns["has"][found.rows] & HAS["tcp"] != 0
     flags = np.where(tcp, columns["tcp_flags"][found.rows], 0)
     reset = flags & RST != 0
-    closed = tcp & (columns["tcp_window"][found.rows] == 0) & (flags & (SYN | FIN | RST) == 0)
+    no_room = tcp & (columns["tcp_window"][found.rows] == 0) & (flags & (SYN | FIN | RST) == 0)
     sent = find_segments(columns, found)
     repeated, late = np.zeros((2, len(tcp)), bool)
     repeated[sent.at], late[sent.at] = sent.repeated, sent.late
     numbers = {f"retransmissions_{way}": each for way, each in _each_way(repeated, found).items()}
     numbers |= {
         name: _total(each, found)
-        for name, each in zip(("out_of_order", "zero_windows", "resets"), (late, closed, reset), strict=True)
+        for name, each in zip(("out_of_order", "zero_windows", "resets"), (late, no_room, reset), strict=True)
     }
     is_tcp = tcp[found.first[:-1]]
     return {"state": _states(flags, is_tcp, found)} | {name: nullable(each, is_tcp) for name, each in numbers.items()}
