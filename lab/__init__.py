@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lab.checkup import Report as Report
     from lab.checkup import doctor as doctor
     from lab.conditions import Condition as Condition
+    from lab.errors import CaptureError as CaptureError
     from lab.errors import Interrupted as Interrupted
     from lab.errors import LabError as LabError
     from lab.errors import StreamError as StreamError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Capture": "taps.captures",
+    "CaptureError": "errors",
     "Condition": "conditions",
     "Experiment": "plan",
     "Interrupted": "errors",

@@ -10,7 +10,7 @@
 
 #include "capture.h"
 
-enum { STEP_MS = 1 };
+enum { STEP_MS = 1, LOOK_MS = 100 };
 #define PATIENCE_NS 2000000000 /* of a ring that keeps frames to itself */
 
 /* ---- a frame ---- */
@@ -231,31 +231,50 @@ static void settle(struct lab_capture *capture, const struct request *request) {
 
 /* ---- the walker ---- */
 
-/* An interface went down, or is no more. */
-static void notice(struct lab_capture *capture, int ring) {
-    struct lab_interface_counts *counts = &capture->interfaces[capture->interface_of[ring]];
+/* An interface went down: it may come up again, or be deleted without another word. */
+static void notice_down(struct lab_capture *capture, int ring) {
     int error;
-    struct sockaddr_ll name = {0};
-    socklen_t length = sizeof error, name_length = sizeof name;
+    socklen_t length = sizeof error;
     (void)getsockopt(capture->rings[ring].fd, SOL_SOCKET, SO_ERROR, &error, &length);
     bool first = !ring || capture->interface_of[ring - 1] != capture->interface_of[ring];
+    struct lab_interface_counts *counts = &capture->interfaces[capture->interface_of[ring]];
     if (first) __atomic_store_n(&counts->down, counts->down + 1, __ATOMIC_RELAXED);
-    if (getsockname(capture->rings[ring].fd, (struct sockaddr *)&name, &name_length) || name.sll_ifindex > 0) return;
-    __atomic_store_n(&counts->gone, 1, __ATOMIC_RELAXED);
-    capture->polled[ring].fd = -1;
 }
 
-static bool all_gone(const struct lab_capture *capture) {
+static bool is_gone(int fd) {
+    struct sockaddr_ll name = {0};
+    socklen_t length = sizeof name;
+    return !getsockname(fd, (struct sockaddr *)&name, &length) && name.sll_ifindex <= 0;
+}
+
+/* Looks for interfaces that were deleted; without any that is left, the capture's time is over. */
+static void look_for_gone(struct lab_capture *capture) {
+    bool left = false;
+    for (int i = 0; i < capture->ring_count; i++) {
+        struct lab_interface_counts *counts = &capture->interfaces[capture->interface_of[i]];
+        if (counts->down && is_gone(capture->rings[i].fd)) {
+            __atomic_store_n(&counts->gone, 1, __ATOMIC_RELAXED);
+            capture->polled[i].fd = -1;
+        }
+        left |= !counts->gone;
+    }
+    if (left || now_ns() > capture->end_ns) return;
+    capture->last_ns = read_clock(CLOCK_REALTIME);
+    capture->end_ns = now_ns();
+}
+
+static bool some_down(const struct lab_capture *capture) {
     for (int i = 0; i < capture->interface_count; i++)
-        if (!capture->interfaces[i].gone) return false;
-    return true;
+        if (capture->interfaces[i].down && !capture->interfaces[i].gone) return true;
+    return false;
 }
 
-/* How long poll may sleep: until the capture's time is over. */
+/* How long poll may sleep: until the capture's time is over, and not long while an interface might be deleted. */
 static int sleep_ms(const struct lab_capture *capture) {
-    if (ended(capture) || capture->end_ns == INT64_MAX) return -1;
+    if (capture->end_ns == INT64_MAX) return some_down(capture) ? LOOK_MS : -1;
     int64_t left_ms = (capture->end_ns - now_ns()) / 1000000 + 1;
-    return left_ms < 0 ? 0 : left_ms < INT_MAX ? (int)left_ms : INT_MAX;
+    int64_t most_ms = some_down(capture) ? LOOK_MS : INT_MAX;
+    return left_ms < 0 ? 0 : left_ms < most_ms ? (int)left_ms : (int)most_ms;
 }
 
 /* Sleeps until there is a frame, or a request; with frames held back or a request open, for a moment only. */
@@ -267,10 +286,10 @@ static void rest(struct lab_capture *capture, bool shortly) {
                       : poll(wake, 1, shortly ? STEP_MS : -1);
     eventfd_t words;
     if (ready > 0 && wake->revents) (void)!eventfd_read(capture->wake_fd, &words);
-    if (ready <= 0 || !rings) return;
-    for (int i = 0; i < capture->ring_count; i++)
-        if (capture->polled[i].revents & POLLERR) notice(capture, i);
-    if (all_gone(capture) && !has_frames(capture)) end_early(capture);
+    if (!rings) return;
+    for (int i = 0; ready > 0 && i < capture->ring_count; i++)
+        if (capture->polled[i].revents & POLLERR) notice_down(capture, i);
+    if (some_down(capture)) look_for_gone(capture);
 }
 
 static void finish(struct lab_capture *capture) {

@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import tempfile
+import weakref
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -36,38 +37,40 @@ class MappedFile(Managed):
             self.name, path = "standard input", 0
         self._map: mmap.mmap | bytes = b""
         try:
-            self._file = _opened(path, self.name, accept)
+            file = _opened(path, self.name, accept)
+            self._fd = file.fileno()
+            self._closing = weakref.finalize(self, file.close)  # also where it is forgotten
             self.refresh()
         except OSError as error:
             raise CaptureError(f"{self.name} can't be read: {error.strerror}; name a file that can") from None
 
     def refresh(self) -> None:
         """Takes in what was appended since. Raises CaptureError if the file has been cut."""
-        length = os.fstat(self._file.fileno()).st_size
+        length = os.fstat(self._fd).st_size
         if length < len(self._map):
             raise self._cut()
         if length > len(self._map):
-            self._map = mmap.mmap(self._file.fileno(), length, access=mmap.ACCESS_READ)
+            self._map = mmap.mmap(self._fd, length, access=mmap.ACCESS_READ)
 
     def __len__(self) -> int:
         return len(self._map)
 
     def contents(self) -> mmap.mmap | bytes:
         """The mapping, to be let go of within milliseconds. Raises CaptureError if the file has been cut."""
-        if os.fstat(self._file.fileno()).st_size < len(self._map):
+        if os.fstat(self._fd).st_size < len(self._map):
             raise self._cut()
         return self._map
 
     def copy(self, offset: int, length: int) -> bytes:
         """Bytes of the file. Raises CaptureError if they are gone."""
-        piece = os.pread(self._file.fileno(), length, offset)
+        piece = os.pread(self._fd, length, offset)
         if len(piece) < length:
             raise self._cut()
         return piece
 
     def close(self) -> None:
         self._map = b""
-        self._file.close()
+        self._closing()
 
     def _cut(self) -> CaptureError:
         return CaptureError(f"{self.name} was made shorter while it was read; open it again")
