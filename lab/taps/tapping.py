@@ -110,6 +110,8 @@ def open_tap(
             _join(sockets)
             for each in sockets:
                 attach(each, wanted)
+        except Unavailable:
+            raise  # which is an OSError, and whoever opens sockets knows best
         except OSError as error:
             fix = f"It takes Linux 4.20 or newer, and {_ring_count() * blocks} MiB of free memory"
             raise Unavailable(f"cannot tap {interface}", errno=error.errno, fix=fix) from error
