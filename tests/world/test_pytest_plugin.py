@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,65 @@ def test_without_namespaces_their_tests_are_skipped_with_the_reason(tmp_path: Pa
         )  # fmt: skip
         assert said in done.stdout, done.stdout + done.stderr
         assert "cannot make a private network" in done.stdout
+
+
+SENDING = """
+import socket
+import pytest
+
+
+def send(count):
+    for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        with socket.socket(family, socket.SOCK_DGRAM) as end:
+            end.bind((host, 0))
+            for _ in range(count):
+                end.sendto(b"lost and found", end.getsockname())
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_fails(world, count):
+    send(count)
+    raise AssertionError
+
+
+def test_passes(world):
+    send(5)
+
+
+def test_is_expected_to_fail(world):
+    send(5)
+    pytest.xfail("it does")
+
+
+@pytest.fixture
+def broken(world):
+    send(1)
+    raise RuntimeError
+
+
+def test_cannot_begin(broken):
+    pass
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("where", ["kept/here", None])
+def test_the_capture_of_a_test_that_fails_is_kept_and_named(
+    tmp_path: Path, tool, world, workers: int, where: str | None
+) -> None:
+    (tmp_path / "test_theirs.py").write_text(SENDING)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(workers), "--basetemp=base"]
+    command += ["--lab-captures", where] if where else []
+    done = subprocess.run(
+        [*command, "test_theirs.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    named = {
+        Path(name): int(frames) for name, frames in re.findall(r"^(\S+\.pcapng): (\d+) frames$", done.stdout, re.M)
+    }
+    assert sorted(named.values()) == [2, 4, 6], done.stdout + done.stderr
+    assert {tmp_path / path for path in named} == set((tmp_path / (where or "base")).rglob("*.pcapng"))
+    for path, frames in named.items():
+        found = subprocess.run(
+            [tool("tshark"), "-r", tmp_path / path, "-Y", "udp"], capture_output=True, text=True, check=True
+        )
+        assert len(found.stdout.splitlines()) == frames
