@@ -74,9 +74,7 @@ def capture(
     with ended_by_signals() as ending, capture(where, filter=filter, file=file, world=world, **asked) as live:
         names = [place.name for place in live.capturer.taps.places]
         note(f"lab: capturing on {', '.join(names)}; Ctrl-C ends it")
-        _follow(live, ending, names, lines=write is None and not as_json)
-        interrupted = live.running
-        live.stop()
+        interrupted = _follow(live, ending, names, lines=write is None and not as_json)
     totals, counts = live.totals, live.counts
     if as_json:
         interfaces = [{"name": name, **asdict(each)} for name, each in zip(names, counts.interfaces, strict=True)]
@@ -95,8 +93,8 @@ def capture(
         raise typer.Exit(130)
 
 
-def _follow(live: LiveCapture, ending: Ending, names: list[str], *, lines: bool) -> None:
-    """Shows what comes, until the capture ends by itself or by a signal."""
+def _follow(live: LiveCapture, ending: Ending, names: list[str], *, lines: bool) -> bool:
+    """Shows what comes, until the capture ends by itself or is ended by a signal; whether it was a signal."""
     line = LiveLine(live.capturer)
     shown, down = 0, [0] * len(names)
     for _ in looks(live.capturer, ending):
@@ -110,6 +108,11 @@ def _follow(live: LiveCapture, ending: Ending, names: list[str], *, lines: bool)
         else:
             line.show()
     line.clear()
+    interrupted = live.running
+    live.stop()
+    if lines:
+        print_frames(live.frames, range(shown, len(live.frames)))
+    return interrupted
 
 
 def _kept(totals: Totals, write: str | None) -> str:
