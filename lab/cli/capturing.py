@@ -99,7 +99,7 @@ def _follow(live: LiveCapture, ending: Ending, names: list[str], *, lines: bool)
     shown, down = 0, [0] * len(names)
     for _ in looks(live.capturer, ending):
         for number, each in enumerate(live.counts.interfaces):
-            if each.down > down[number]:
+            if each.down > down[number] and not each.gone:
                 down[number] = each.down
                 note(f"lab: note: {names[number]} went down; the capture goes on, should it come up again")
         if lines:
