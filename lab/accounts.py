@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Accounts", "accounting"]
+__all__ = ["Accounts", "accounting", "softnet_dropped"]
 
 _SO_INCOMING_NAPI_ID = 56  # asm-generic/socket.h
 _TCP_INFO_BYTES = 104  # linux/tcp.h: struct tcp_info up to tcpi_total_retrans
@@ -47,12 +47,12 @@ class Accounts:
 def accounting(ends: Ends, root: Path = Path("/proc")) -> Iterator[Accounts]:
     """Accounts that are filled at the end of the block, which the near end's thread runs. root: where /proc lies."""
     accounts = Accounts()
-    dropped, migrations = _softnet_dropped(root), _migrations(root)
+    dropped, migrations = softnet_dropped(root), _migrations(root)
     try:
         yield accounts
     finally:
         accounts.migrations = _since(migrations, _migrations(root))
-        accounts.softnet_dropped = _since(dropped, _softnet_dropped(root))
+        accounts.softnet_dropped = _since(dropped, softnet_dropped(root))
         sockets = {
             name: end for name, end in (("near", ends.near), ("far", ends.far)) if isinstance(end, socket.socket)
         }
@@ -67,8 +67,11 @@ def _since(before: int | None, now: int | None) -> int | None:
     return None if before is None or now is None else now - before
 
 
-def _softnet_dropped(root: Path) -> int | None:
-    """The second column of each CPU's line, hexadecimal (net/core/net-procfs.c)."""
+def softnet_dropped(root: Path = Path("/proc")) -> int | None:
+    """Packets that any CPU dropped since the machine started, as its backlog was full; None where it is hidden.
+
+    The second column of each CPU's line, hexadecimal (net/core/net-procfs.c).
+    """
     try:
         lines = (root / "net/softnet_stat").read_text().splitlines()
     except OSError:  # it is hidden in some containers

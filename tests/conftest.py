@@ -154,6 +154,7 @@ def read_pcapng() -> Callable[[Path], SimpleNamespace]:
             elif kind != 4:  # names of addresses
                 assert kind == 5
                 found = options(body[12:])
+                found.pop(1, None)  # comments
                 file.statistics = {"start_ns": time_ns(found.pop(2)), "end_ns": time_ns(found.pop(3))}
                 file.statistics |= {code: struct.unpack("<Q", value)[0] for code, value in found.items()}
             at += total

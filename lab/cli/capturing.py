@@ -86,9 +86,8 @@ def capture(
         raise typer.Exit(fail(f"{totals.error}; {_kept(totals, write)}", 1))
     if not as_json:
         print(_summary(totals), file=sys.stdout if write not in (None, "-") else sys.stderr)
-    if lost := totals.dropped + totals.missing:
-        seen = totals.frames + lost
-        note(f"lab: warning: {lost:,} of {seen:,} frames are missing, as they came too fast; give a larger --buffer")
+    for text in live.warnings:
+        note(f"lab: warning: {text}")
     if interrupted:
         raise typer.Exit(130)
 

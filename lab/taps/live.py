@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Sequence
 from types import TracebackType
 
+from lab.accounts import softnet_dropped
 from lab.checks import check_count
 from lab.errors import Unavailable, UsageError
 from lab.native.captures import Counts
@@ -70,6 +71,7 @@ class LiveCapture(Capture):
             self.capturer = opened.enter_context(Capturer(taps, target, limit=count or 0, limit_ns=limit_ns))
             opened.pop_all()
         self._end = weakref.finalize(self, _stop, self.capturer, speakers)
+        self._speakers, self._backlog_before, self._backlog_lost = speakers, softnet_dropped() or 0, 0
         self._readable = target.seekable
         super().__init__(self._open_file())
 
@@ -92,6 +94,20 @@ class LiveCapture(Capture):
     def totals(self) -> Totals:
         """What came of it so far, or in the end."""
         return self.capturer.totals()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is doubtful about it, with remedies."""
+        told = [text for each in self._speakers for text in each.warnings]
+        if dropped := self.totals.dropped + self.totals.missing:
+            seen = self.totals.frames + dropped
+            told.append(f"{dropped:,} of {seen:,} frames are missing, as they came too fast; give a larger buffer")
+        if self.totals.linked and self._backlog_lost:
+            told.append(
+                f"the kernel dropped {self._backlog_lost:,} packets on their way in, maybe on lo: where these had "
+                "equal bytes, a copy may be linked to the wrong one; raise net.core.netdev_max_backlog"
+            )
+        return tuple(told)
 
     @property
     def running(self) -> bool:
@@ -139,6 +155,7 @@ class LiveCapture(Capture):
         if not self._end.alive:
             return
         self._end()
+        self._backlog_lost = (softnet_dropped() or 0) - self._backlog_before
         if not self._readable:
             return
         if self.totals.unwritten:  # the file has been made shorter
@@ -164,7 +181,8 @@ class LiveCapture(Capture):
 
     def _sentences(self) -> list[str]:
         error = self.totals.error
-        return [*super()._sentences(), *(["it goes on"] if self.running else []), *([error] if error else [])]
+        running = ["it goes on"] if self.running else []
+        return [*super()._sentences(), *running, *([error] if error else []), *self.warnings]
 
 
 def _networks(places: Sequence[TapAt]) -> list[SocketAt]:

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from lab.errors import Unavailable
 from lab.processes import Attendant
 from lab.taps.capturer import Capturer, Taps, Totals
+from lab.taps.speakers import Speakers
 from lab.taps.targets import Target
 
 __all__ = ["Recorder"]
@@ -50,9 +51,10 @@ class Recorder:
 
 def _attempt(taps: Taps, target: Target, stop: int) -> dict[str, object]:
     try:
-        with Capturer(taps, target) as capturer:
+        with Capturer(taps, target) as capturer, Speakers() as speakers:  # in this order: the rings are filling
             os.read(stop, 1)
-            capturer.stop()
+            speakers.stop()
+            capturer.stop(speakers.comments())
             return asdict(capturer.totals())
     except Unavailable as error:
         return {"refused": {"what": error.what, "errno": error.errno, "fix": error.fix}}

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Speaker", "Speakers", "endpoint", "parse_speakers", "with_speakers"]
 
 _MARK = "lab-process"
+#: The state of a flow to a port where nobody listens.
+_REFUSED = "refused"
 _UNCONNECTED, _LISTENING, _UNKNOWN = "*", "listen", "-"
 _COMMENT = re.compile(
     rf"{_MARK} (tcp|udp) (\S+) (\S+) (?:([0-9]{{1,10}}) (\S*)|{_UNKNOWN} {_UNKNOWN}) ([0-9]{{1,19}}) ([0-9]{{1,19}})"
@@ -91,13 +93,14 @@ def with_speakers(flows: pl.DataFrame, speakers: Iterable[Speaker]) -> pl.DataFr
     for speaker in speakers:
         at.setdefault((speaker.protocol, speaker.local), []).append(speaker)
     sides: dict[str, list[Owner | None]] = {"client": [], "server": []}
-    names = ("protocol", "client", "client_port", "server", "server_port", "start_ns", "duration_ns")
-    for protocol, client, client_port, server, server_port, start_ns, duration_ns in flows.select(names).iter_rows():
+    names = ("protocol", "client", "client_port", "server", "server_port", "start_ns", "duration_ns", "state")
+    for protocol, client, client_port, server, server_port, start_ns, took_ns, state in flows.select(names).iter_rows():
         pair = ((client, client_port), (server, server_port))
-        span = (start_ns, start_ns + duration_ns)
+        span = (start_ns, start_ns + took_ns)
         known = bool(at) and client_port is not None
         for side, own, peer in zip(sides, pair, reversed(pair), strict=True):
-            sides[side].append(_sure(at, protocol, own, peer, span) if known else None)
+            asked = known and not (side == "server" and state == _REFUSED)  # by the kernel: nobody was there
+            sides[side].append(_sure(at, protocol, own, peer, span) if asked else None)
     told = {}
     for side, found in sides.items():
         told[f"{side}_process"] = pl.Series([owner.name if owner else "unknown" for owner in found], dtype=pl.String)

@@ -19,10 +19,14 @@ from lab.taps.speakers import Speaker, Speakers, endpoint, parse_speakers, with_
 CURL, HTTPD = Owner(1234, "curl"), Owner(99, "a server (of 100 %)")
 
 
-def who(*speakers, protocol="tcp", start_ns=100, duration_ns=50, client="127.0.0.1", client_port=40_000):
+def who(
+    *speakers, protocol="tcp", start_ns=100, duration_ns=50, client="127.0.0.1", client_port=40_000, state="closed"
+):
     """(client, server) as told of one flow to port 80."""
     flow = {"client": client, "client_port": client_port, "server": client, "server_port": client_port and 80}
-    table = pl.DataFrame([{"protocol": protocol, "start_ns": start_ns, "duration_ns": duration_ns, **flow}])
+    table = pl.DataFrame(
+        [{"protocol": protocol, "start_ns": start_ns, "duration_ns": duration_ns, "state": state, **flow}]
+    )
     row = with_speakers(table, speakers).row(0, named=True)
     return tuple((row[f"{side}_pid"], row[f"{side}_process"]) for side in ("client", "server"))
 
@@ -200,3 +204,9 @@ def test_only_processes_that_may_be_looked_at_are_looked_at(tmp_path):
     (tmp_path / "8").mkdir()  # without a folder of descriptors, as one that has just ended
     (tmp_path / "self").mkdir()
     assert owners([77, 79], tmp_path) == {77: {Owner(5, "name 5")}}
+
+
+def test_nobody_listened_where_a_connection_was_refused():
+    later = speaker("127.0.0.1:80", "listen", Owner(7, "httpd"))
+    assert who(later) == (UNKNOWN, (7, "httpd"))
+    assert who(later, state="refused") == (UNKNOWN, UNKNOWN)
