@@ -156,6 +156,7 @@ def read_pcapng() -> Callable[[Path], SimpleNamespace]:
                 found = options(body[12:])
                 found.pop(1, None)  # comments
                 file.statistics = {"start_ns": time_ns(found.pop(2)), "end_ns": time_ns(found.pop(3))}
+                found.pop(1, None)  # a comment
                 file.statistics |= {code: struct.unpack("<Q", value)[0] for code, value in found.items()}
             at += total
         return file
