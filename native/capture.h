@@ -128,6 +128,7 @@ struct output {
     int64_t written;        /* what a reader of the file finds there */
     int64_t free_from;      /* what lies before may be overwritten in memory */
     int64_t wanted;         /* all before it shall be written at once */
+    int64_t due_ns;         /* when what is shown and not written shall be, of CLOCK_MONOTONIC */
     bool running, finished, abandoned;
     int error;              /* of a write: errno */
     pthread_mutex_t lock;

@@ -14,7 +14,7 @@
 #include "capture.h"
 
 enum { RING_BYTES = OUTPUT_PIECES * LAB_WRITE_BYTES, SHOWN_BYTES = LAB_WRITE_BYTES / 4, LOOK_MS = 100 };
-#define IDLE_NS 200000000 /* what was made waits no longer for its piece to become whole */
+#define MOST_IDLE_NS 200000000 /* what was made waits no longer for its piece to become whole */
 _Static_assert(PACKET_ROOM <= SHOWN_BYTES, "a block fits in many times");
 
 /* ---- the thread that makes them ---- */
@@ -108,12 +108,13 @@ static struct job next_job(const struct output *output) {
 
 /* Sleeps until there may be something to do; what waited for long enough shall be written. Holds the lock. */
 static void await_work(struct output *output) {
-    int64_t wake_ns = now_ns() + IDLE_NS;
-    struct timespec until = {.tv_sec = wake_ns / 1000000000, .tv_nsec = wake_ns % 1000000000};
-    if (output->shown == output->written)
+    struct timespec until = {.tv_sec = output->due_ns / 1000000000, .tv_nsec = output->due_ns % 1000000000};
+    if (output->shown == output->written) {
         pthread_cond_wait(&output->changed, &output->lock);
-    else if (pthread_cond_timedwait(&output->changed, &output->lock, &until) == ETIMEDOUT)
+        output->due_ns = now_ns() + MOST_IDLE_NS;
+    } else if (pthread_cond_timedwait(&output->changed, &output->lock, &until) == ETIMEDOUT) {
         output->wanted = output->shown;
+    }
 }
 
 /* Does one job without the lock, and says what came of it. */
@@ -121,6 +122,7 @@ static void work(struct output *output, struct job job) {
     pthread_mutex_unlock(&output->lock);
     int error = write_out(output, job.fd, job.from, job.to);
     pthread_mutex_lock(&output->lock);
+    output->due_ns = now_ns() + MOST_IDLE_NS;
     bool direct = job.fd == output->direct_fd;
     if (error == EINVAL && direct) { /* the file system takes the flag, but no such write */
         output->direct_fd = -1;

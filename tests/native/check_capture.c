@@ -181,6 +181,24 @@ static void what_was_seen_can_be_read_while_it_goes_on(void) {
     lab_capture_close(taking.capture);
 }
 
+/* Whoever reads the file needs not ask for it, not even where frames never cease. */
+static void steady_frames_reach_the_file(void) {
+    enum { STEP = 5 * MS, STEPS = 1000 };
+    static struct taking taking;
+    int file = open_file();
+    open_all(&taking, file, true);
+    start(&taking);
+    int sent = 0;
+    for (found.frames = 0; !found.frames && sent < STEPS; sent++) {
+        send_some(sent, 1);
+        nanosleep(&(struct timespec){.tv_nsec = STEP}, NULL);
+        read_back(file);
+    }
+    CHECK(found.frames > 0);
+    CHECK_EQUAL(stop(&taking), 0);
+    lab_capture_close(taking.capture);
+}
+
 static void it_ends_after_so_many_frames(void) {
     static struct taking taking;
     int file = open_file();
@@ -339,6 +357,7 @@ static void a_plan_that_is_not_sound_is_refused(void) {
 const struct check capture_checks[] = {
     CASE(every_frame_is_there_twice_and_linked, BOTH_FAMILIES | THREADS),
     CASE(what_was_seen_can_be_read_while_it_goes_on, BOTH_FAMILIES | THREADS),
+    CASE(steady_frames_reach_the_file, THREADS),
     CASE(it_ends_after_so_many_frames, BOTH_FAMILIES | THREADS),
     CASE(a_program_here_refuses_frames, THREADS),
     CASE(a_loss_is_told_where_it_was, BOTH_FAMILIES),
