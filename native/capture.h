@@ -177,6 +177,7 @@ struct lab_capture {
     int64_t end_ns;         /* the same time, of CLOCK_MONOTONIC */
     int64_t newest_ns;      /* the time of the youngest frame taken */
     uint64_t ids;           /* given to packets */
+    int64_t held_ns;        /* since when frames are held back, of CLOCK_MONOTONIC; 0: none are */
     bool shut;              /* no further frame will come */
     bool walking;
     pthread_t walker;

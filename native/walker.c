@@ -11,7 +11,10 @@
 #include "capture.h"
 
 enum { STEP_MS = 1, LOOK_MS = 100 };
-#define PATIENCE_NS 2000000000 /* of a ring that keeps frames to itself */
+/* Frames after which requests are looked for, however many more there are. */
+enum { MOST_FRAMES = 65536 };
+#define PATIENCE_NS 2000000000  /* of a ring that keeps frames to itself */
+#define MOST_HELD_NS 1000000000 /* a frame waits no longer for older ones: the clock may have been set back */
 
 /* ---- a frame ---- */
 
@@ -105,9 +108,9 @@ static bool pressed(const struct lab_capture *capture) {
     return false;
 }
 
-/* Finds the ring that has told least, and until when the others have. */
-static int furthest_behind(struct lab_capture *capture, int64_t *others_ns) {
-    bool hurry = pressed(capture);
+/* Finds the ring that has told least, and until when the others have; in a hurry, by the frames that are there. */
+static int furthest_behind(struct lab_capture *capture, bool hurry, int64_t *others_ns) {
+    hurry |= pressed(capture);
     int behind = 0;
     int64_t its_ns = INT64_MAX;
     *others_ns = INT64_MAX;
@@ -155,31 +158,39 @@ static bool ended(const struct lab_capture *capture) {
     return capture->counts.ended;
 }
 
-/* Takes frames of one ring up to a time. */
-static void take_until(struct lab_capture *capture, int ring, int64_t until_ns) {
+/* Takes at most `most` frames of one ring up to a time. Returns how many. */
+static int take_until(struct lab_capture *capture, int ring, int64_t until_ns, int most) {
     struct sighting next;
-    while (!ended(capture) && ring_peek(&capture->rings[ring], &next) && next.time_ns <= until_ns) {
+    int count = 0;
+    while (!ended(capture) && count < most && ring_peek(&capture->rings[ring], &next) && next.time_ns <= until_ns) {
         if (next.time_ns > capture->last_ns) {
             end_early(capture);
-            return;
+            break;
         }
         bool taken = take(capture, ring, &next);
         ring_pop(&capture->rings[ring]);
         if (output_failed(&capture->output) || (taken && capture->counts.frames == capture->limit)) end_early(capture);
+        count++;
     }
+    if (count) capture->held_ns = 0;
+    return count;
 }
 
-/* Takes all frames whose turn it is. Returns whether some are held back. */
+/* Takes the frames whose turn it is, but for a flood that never ends. Returns whether some are held back. */
 static bool take_all(struct lab_capture *capture) {
-    while (!ended(capture) && has_frames(capture)) {
+    bool hurry = capture->held_ns && now_ns() - capture->held_ns > MOST_HELD_NS;
+    for (int left = MOST_FRAMES; left && !ended(capture) && has_frames(capture);) {
         int64_t others_ns;
-        int behind = furthest_behind(capture, &others_ns);
+        int behind = furthest_behind(capture, hurry, &others_ns);
         if (!has_frame(&capture->rings[behind])) {
             settle_idle(capture);
-            behind = furthest_behind(capture, &others_ns);
-            if (!has_frame(&capture->rings[behind])) return true;
+            behind = furthest_behind(capture, hurry, &others_ns);
+            if (!has_frame(&capture->rings[behind])) {
+                if (!capture->held_ns) capture->held_ns = now_ns();
+                return true;
+            }
         }
-        take_until(capture, behind, others_ns);
+        left -= take_until(capture, behind, others_ns, left);
     }
     return false;
 }
@@ -204,7 +215,7 @@ static struct request next_request(struct lab_capture *capture, bool *stopping) 
 }
 
 static bool told_all(struct lab_capture *capture, const struct request *request) {
-    if (ended(capture) || now_ns() > request->patience_ns) return true;
+    if (ended(capture) || (now_ns() > request->patience_ns && !has_frames(capture))) return true;
     settle_idle(capture);
     for (int i = 0; i < capture->ring_count; i++)
         if (told_until(&capture->rings[i], false) <= request->until_ns) return false;
