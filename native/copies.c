@@ -6,7 +6,7 @@
  * took another CPU's queue) the order no longer tells, and nothing is linked until it does again:
  *
  * - some packets went out one after the other and came in so, and none is like another that is on its way; or
- * - a packet goes out when none was on its way, and none had passed for a while. */
+ * - a packet goes out when none had passed for a while: those that were on their way then will not come any more. */
 #include <stdlib.h>
 
 #include "capture.h"
@@ -78,7 +78,10 @@ void lane_break(struct lane *lane) {
 }
 
 void lane_out(struct lane *lane, uint64_t key, uint64_t id, int64_t time_ns) {
-    if (!lane->count && time_ns - lane->last_ns > SILENCE_NS) lane->sure = true;
+    if (time_ns - lane->last_ns > SILENCE_NS) {
+        lane_break(lane);
+        lane->sure = true;
+    }
     lane->last_ns = time_ns;
     if (lane->count == LANE_ROOM) lane_break(lane); /* it is not a queue that packets come back from */
     *waiting_at(lane, lane->count++) = (struct waiting){.key = key, .id = id};

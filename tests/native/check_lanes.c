@@ -84,6 +84,18 @@ static void silence_settles_who_is_who(void) {
     expect(1, 2);
 }
 
+/* One vanished between the taps: no other is taken for it for ever. */
+static void silence_forgets_who_never_came(void) {
+    begin();
+    out(7);
+    for (int i = 0; i < 10; i++) {
+        time_ns += SECOND;
+        uint64_t id = out(7);
+        CHECK_EQUAL(in(7), id);
+    }
+    expect(10, 1);
+}
+
 /* Equal packets after a loss: the next to come in may be any of them. */
 static void a_loss_unlinks_equal_packets(void) {
     begin();
@@ -185,6 +197,7 @@ const struct check lane_checks[] = {
     CASE(a_queue_that_nothing_leaves_is_forgotten, 0),
     CASE(nothing_is_linked_where_the_beginning_was_not_seen, 0),
     CASE(silence_settles_who_is_who, 0),
+    CASE(silence_forgets_who_never_came, 0),
     CASE(a_loss_unlinks_equal_packets, 0),
     CASE(different_packets_are_found_again_after_a_loss, 0),
     CASE(a_copy_that_is_missing_unlinks_few, 0),
