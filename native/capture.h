@@ -37,6 +37,7 @@ struct ring {
     uint32_t left;        /* frames in it that are not popped yet; 0: it is the kernel's, as far as we know */
     unsigned char *at;    /* the first of them */
     bool after_loss;      /* that one comes after a loss */
+    uint64_t lost;        /* frames that the next one to be written shall tell of */
     int64_t settled_ns;   /* no frame older than this is still to come */
 };
 

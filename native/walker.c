@@ -72,7 +72,8 @@ static bool take(struct lab_capture *capture, int ring, const struct sighting *s
     uint32_t interface = capture->interface_of[ring];
     struct lab_interface_counts *counts = &capture->interfaces[interface];
     struct packet packet = {.time_ns = seen->time_ns, .interface = interface, .flags = flags_of(seen)};
-    if (seen->after_loss) packet.dropped = count_loss(capture, ring, counts);
+    if (seen->after_loss) capture->rings[ring].lost += count_loss(capture, ring, counts);
+    packet.dropped = capture->rings[ring].lost;
     unsigned char *room = output_room(&capture->output, PACKET_ROOM - LAB_SNAPLEN + seen->captured);
     if (!room) return false;
     unsigned char *bytes = pcapng_frame(room);
@@ -84,6 +85,7 @@ static bool take(struct lab_capture *capture, int ring, const struct sighting *s
     }
     packet.id = link_copy(capture, &capture->lanes[ring], bytes, &packet);
     output_commit(&capture->output, room, pcapng_packet(room, &packet));
+    capture->rings[ring].lost = 0;
     add(&counts->frames, 1);
     if (packet.captured < packet.length) add(&counts->truncated, 1);
     add(&capture->counts.frames, 1);
