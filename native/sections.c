@@ -102,6 +102,7 @@ static void put_time(uint32_t halves[2], int64_t time_ns) {
 void write_statistics(struct lab_capture *capture, uint32_t interface) {
     const struct lab_interface_counts *counts = &capture->interfaces[interface];
     uint32_t body[3] = {interface}, start[2], end[2];
+    int64_t accepted = counts->received - counts->refused;
     put_time(start, capture->start_ns);
     put_time(end, read_clock(CLOCK_REALTIME));
     memcpy(body + 1, end, sizeof end);
@@ -109,7 +110,7 @@ void write_statistics(struct lab_capture *capture, uint32_t interface) {
         {STATISTICS_START, start, sizeof start},
         {STATISTICS_END, end, sizeof end},
         {STATISTICS_RECEIVED, &counts->received, 8},
-        {STATISTICS_ACCEPTED, &counts->received, 8},
+        {STATISTICS_ACCEPTED, &accepted, 8},
         {STATISTICS_OS_DROPPED, &counts->dropped, 8},
         {STATISTICS_DELIVERED, &counts->frames, 8},
     };

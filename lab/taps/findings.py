@@ -107,7 +107,8 @@ def shown(table: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
 def doubts(frames: Frames, columns: Columns) -> list[str]:
     """What is missing from a capture, of which nothing can be said. columns: with ``DOUBTED``."""
     found = []
-    lost = max(int(columns["dropped"].sum()), sum(max(source.dropped or 0, 0) for source in frames.sources))
+    told = sum((source.dropped or 0) + (source.os_dropped or 0) for source in frames.sources)
+    lost = max(int(columns["dropped"].sum()), told)
     if lost:
         found.append(f"frames came faster than they were kept, and {lost:,} are missing: what is told lacks them")
     cut = int(np.count_nonzero((columns["captured"] < columns["length"]) & (columns["has"] & HAS["payload"] == 0)))

@@ -17,7 +17,7 @@ class File:
 
     def __init__(self, columns, **more):
         self._columns = columns
-        self.sources = [SimpleNamespace(name=name, dropped=0) for name in ("lo", "")]
+        self.sources = [SimpleNamespace(name=name, dropped=0, os_dropped=None) for name in ("lo", "")]
         self.comments, self.fault = (), None
         vars(self).update(more)
 
@@ -62,7 +62,7 @@ def test_what_gives_to_doubt_is_told(script):
     script.add(captured=60)
     script.udp("client", direction=OUT, packet_id=1, captured=60)
     script.udp("client", direction=IN, packet_id=1, after=-5, dropped=12)
-    lo = SimpleNamespace(name="lo", dropped=30)
+    lo = SimpleNamespace(name="lo", dropped=None, os_dropped=30)
     warnings = find_transit(File(script.columns(), sources=[lo], fault="2 frames read, then: an end")).warnings
     for told in ("30 are missing", "of 1 frames the headers", "2 frames read, then", "before they went out (1)"):
         assert any(told in warning for warning in warnings), told
