@@ -84,14 +84,13 @@ class Taps(Managed):
 
     def _program_for(self, link_type: int) -> Sequence[Instruction]:
         """What the kernel runs. Of several interfaces, one without a link layer may have nothing that would match."""
-        if self.program:
-            return EVERYTHING
         try:
-            return compile_filter(self.filter, link_type)
+            program = compile_filter(self.filter, link_type)
         except UsageError:
             if len(self.places) == 1:
                 raise
             return NOTHING
+        return EVERYTHING if self.program else program
 
     def sockets(self) -> list[socket.socket]:
         """Those of all interfaces."""
