@@ -89,9 +89,12 @@ class FrameFile(Managed):
     def close(self) -> None:
         self._file.close()
 
-    def refresh(self) -> None:
-        """Takes in what was appended since it was opened or refreshed. Raises CaptureError if the file has been cut."""
-        self._file.refresh()
+    def refresh(self, *, shorter: bool = False) -> None:
+        """Takes in what was appended since it was opened or refreshed. Raises CaptureError if the file has been cut.
+
+        shorter: it may have been, behind its last whole block.
+        """
+        self._file.refresh(shorter=shorter)
         self._nearby = (-1, {})
 
     # ---- frames ----

@@ -70,7 +70,7 @@ class LiveCapture(Capture):
             target = opened.enter_context(Target(file))
             self.capturer = opened.enter_context(Capturer(taps, target, limit=count or 0, limit_ns=limit_ns))
             opened.pop_all()
-        self._end = weakref.finalize(self, _stop, self.capturer, speakers)
+        self._end = weakref.finalize(self, _stop, self.capturer, speakers, os.getpid())
         self._speakers, self._backlog_before, self._backlog_lost = speakers, softnet_dropped() or 0, 0
         self._readable = target.seekable
         super().__init__(self._open_file())
@@ -158,11 +158,8 @@ class LiveCapture(Capture):
         self._backlog_lost = (softnet_dropped() or 0) - self._backlog_before
         if not self._readable:
             return
-        if self.totals.unwritten:  # the file has been made shorter
-            self.frames.close()
-            self.frames = self._open_file()
         self.frames.growing = False
-        self.frames.refresh()
+        self.frames.refresh(shorter=self.totals.error is not None)
 
     def close(self) -> None:
         """Stops it, and lets go of the file. What was taken out of it stays."""
@@ -190,7 +187,9 @@ def _networks(places: Sequence[TapAt]) -> list[SocketAt]:
     return list({place.name.rpartition(":")[0]: place.socket_at for place in places}.values())
 
 
-def _stop(capturer: Capturer, speakers: Sequence[Speakers]) -> None:
+def _stop(capturer: Capturer, speakers: Sequence[Speakers], owner: int) -> None:
+    if os.getpid() != owner:  # a forked child has a copy of the capture, but none of its threads
+        return
     try:
         for each in speakers:
             each.stop()

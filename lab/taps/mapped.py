@@ -44,13 +44,13 @@ class MappedFile(Managed):
         except OSError as error:
             raise CaptureError(f"{self.name} can't be read: {error.strerror}; name a file that can") from None
 
-    def refresh(self) -> None:
-        """Takes in what was appended since. Raises CaptureError if the file has been cut."""
+    def refresh(self, *, shorter: bool = False) -> None:
+        """Takes in what was appended since. Raises CaptureError if the file has been cut, unless it may be shorter."""
         length = os.fstat(self._fd).st_size
-        if length < len(self._map):
+        if length < len(self._map) and not shorter:
             raise self._cut()
-        if length > len(self._map):
-            self._map = mmap.mmap(self._fd, length, access=mmap.ACCESS_READ)
+        if length != len(self._map):
+            self._map = mmap.mmap(self._fd, length, access=mmap.ACCESS_READ) if length else b""
 
     def __len__(self) -> int:
         return len(self._map)

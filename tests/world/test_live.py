@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -119,6 +120,19 @@ def test_it_goes_when_nobody_refers_to_it(world, wait_until):
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_child_leaves_it_alone(world, talk, wait_until):
+    with world.capture("lo", filter="udp") as capture:
+        if not (child := os.fork()):
+            try:
+                capture.stop()
+            finally:
+                os._exit(0)
+        wait_until(lambda: os.waitpid(child, os.WNOHANG)[0] == child, "the child has ended")
+        talk.send(10)
+    assert numbers(capture.frames) == list(range(10))
+
+
 def test_several_interfaces_in_one_file_in_order(family):
     with lab.World(["lo", "veth"]) as world, world.capture(filter="icmp or icmp6") as capture:
         world.rtt("veth", family=family, count=500, warmup=0)
@@ -198,7 +212,7 @@ receiver.bind(("127.0.0.1", 0))
 sender = world.socket(socket.AF_INET, socket.SOCK_DGRAM)
 sender.connect(receiver.getsockname())
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
-capture = world.capture("lo", filter="udp", file=sys.argv[1])
+capture = world.capture("lo", filter="udp", file=sys.argv[1] or None)
 sent = 0
 while capture.running:
     sender.send(bytes(1000))
@@ -207,6 +221,7 @@ capture.stop()
 told = capture.totals
 print(told.frames, told.unwritten, len(capture), told.lossless, sep=",")
 print(told.error)
+assert len(capture[-1]) == 1042
 """
 
 
@@ -226,3 +241,15 @@ def test_a_disk_that_fills_up(tmp_path, world, limit):
         assert len(file) == int(frames)
         assert file.fault is None
     assert path.stat().st_size <= limit
+
+
+def test_a_disk_that_fills_up_under_a_file_without_a_name(world):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, "", "1000000"], capture_output=True, text=True, timeout=60, check=True
+    )
+    told, error = done.stdout.splitlines()
+    frames, unwritten, readable, lossless = told.split(",")
+    assert error == "cannot write the capture: File too large"
+    assert lossless == "False"
+    assert int(frames) == int(readable) > 0
+    assert int(unwritten) > 0
