@@ -15,6 +15,7 @@ import socket
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from lab.errors import Unavailable
 from lab.native.captures import RingPlan
@@ -32,6 +33,9 @@ _LEAST_BLOCKS = 4
 _ALL_BLOCKS = 512
 _RETIRE_MS = 20
 _SLOT_BYTES = 2048  # only checked against the block's size: frames are packed one after another
+
+#: "0-3", or "0,2-5" where some are offline.
+_ONLINE = Path("/sys/devices/system/cpu/online")
 
 # linux/if_packet.h, linux/if_ether.h, linux/sockios.h, linux/if_arp.h
 _SOL_PACKET = 263
@@ -77,7 +81,9 @@ def blocks_for(interfaces: int, buffer_bytes: int | None = None) -> int:
 
 
 def _ring_count() -> int:
-    return min(os.cpu_count() or 1, _FANOUT_MOST)
+    """One for each number that a CPU has, as the kernel goes by these, up to the last one that is online."""
+    last = int(_ONLINE.read_text().strip().replace("-", ",").rpartition(",")[2])
+    return min(last + 1, _FANOUT_MOST)
 
 
 def open_tap(
