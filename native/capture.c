@@ -40,11 +40,14 @@ static int allocate(struct lab_capture *capture, const struct lab_capture_plan *
     capture->polled = calloc(rings + 1, sizeof *capture->polled);
     capture->interface_of = calloc(rings, sizeof *capture->interface_of);
     capture->interfaces = calloc((size_t)plan->interface_count, sizeof *capture->interfaces);
+    capture->link_types = calloc((size_t)plan->interface_count, sizeof *capture->link_types);
+    capture->device_drops = calloc((size_t)plan->interface_count, sizeof *capture->device_drops);
     capture->program = plan->program ? malloc(program) : NULL;
     if (!capture->rings || !capture->lanes || !capture->polled || !capture->interface_of || !capture->interfaces ||
-        (plan->program && !capture->program))
+        !capture->link_types || !capture->device_drops || (plan->program && !capture->program))
         return -ENOMEM;
     if (plan->program) memcpy(capture->program, plan->program, program);
+    for (int i = 0; i < plan->interface_count; i++) capture->link_types[i] = plan->interfaces[i].link_type;
     return 0;
 }
 
@@ -58,7 +61,7 @@ static int begin(struct lab_capture *capture, const struct lab_capture_plan *pla
     capture->end_ns = plan->limit_ns ? now_ns() + plan->limit_ns : INT64_MAX;
     int error = allocate(capture, plan);
     if (!error) error = init_rings(capture, plan);
-    if (!error) error = output_start(&capture->output, plan);
+    if (!error) error = output_start(&capture->output, plan, capture->wake_fd);
     if (error) return error;
     write_headers(capture, plan);
     error = start_thread(&capture->walker, -1, walk, capture);
@@ -88,6 +91,7 @@ void lab_capture_counts(const struct lab_capture *capture, struct lab_capture_co
         .bytes = load(&now->bytes),
         .file_bytes = load(&capture->output.written),
         .disordered = load(&now->disordered),
+        .given_up = __atomic_load_n(&now->given_up, __ATOMIC_RELAXED),
         .error = __atomic_load_n(&capture->output.error, __ATOMIC_RELAXED),
         .ended = __atomic_load_n(&now->ended, __ATOMIC_ACQUIRE),
     };
@@ -108,6 +112,10 @@ void lab_capture_counts(const struct lab_capture *capture, struct lab_capture_co
     }
 }
 
+void lab_capture_ports(const struct lab_capture *capture, unsigned char ports[LAB_PORT_BYTES]) {
+    for (int i = 0; i < LAB_PORT_BYTES; i++) ports[i] = __atomic_load_n(&capture->ports[i], __ATOMIC_RELAXED);
+}
+
 static int64_t ask(struct lab_capture *capture, bool stop) {
     pthread_mutex_lock(&capture->output.lock);
     int64_t ticket = ++capture->asked;
@@ -122,7 +130,7 @@ int64_t lab_capture_flush(struct lab_capture *capture) {
 }
 
 /* Keeps as many comments as one block has room for. */
-static int64_t keep_comments(struct lab_capture *capture, const char *const *comments, int64_t count) {
+static void keep_comments(struct lab_capture *capture, const char *const *comments, int64_t count) {
     if (count > LAB_MAX_COMMENTS) count = LAB_MAX_COMMENTS;
     capture->comments = calloc((size_t)count + 1, sizeof *capture->comments);
     capture->texts = malloc(COMMENTS_ROOM);
@@ -135,11 +143,14 @@ static int64_t keep_comments(struct lab_capture *capture, const char *const *com
             (struct option){.code = OPTION_COMMENT, .value = capture->texts + used, .length = length};
         used += length;
     }
-    return (int64_t)capture->comment_count;
 }
 
-int64_t lab_capture_stop(struct lab_capture *capture, const char *const *comments, int64_t comment_count) {
-    if (!capture->stopping) keep_comments(capture, comments, comment_count);
+int64_t lab_capture_stop(struct lab_capture *capture, const char *const *comments, int64_t comment_count,
+                         const int64_t *interface_drops) {
+    if (!capture->stopping) {
+        keep_comments(capture, comments, comment_count);
+        memcpy(capture->device_drops, interface_drops, (size_t)capture->interface_count * sizeof *interface_drops);
+    }
     return ask(capture, true);
 }
 
@@ -175,6 +186,8 @@ void lab_capture_close(struct lab_capture *capture) {
     free(capture->polled);
     free(capture->interface_of);
     free(capture->interfaces);
+    free(capture->link_types);
+    free(capture->device_drops);
     free(capture->program);
     free(capture->comments);
     free(capture->texts);

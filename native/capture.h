@@ -121,6 +121,7 @@ enum { OUTPUT_PIECES = 8 };
 /* A ring of bytes between the thread that makes them and the one that writes them. Numbers are offsets in the file. */
 struct output {
     int file_fd, direct_fd, ready_fd;
+    int wake_fd;            /* written to when writing has failed */
     bool seekable;
     unsigned char *memory;  /* OUTPUT_PIECES * LAB_WRITE_BYTES, aligned */
     unsigned char *bounce;  /* PACKET_ROOM: where a block is made that will lie around the ring's end */
@@ -138,7 +139,7 @@ struct output {
 };
 
 /* Starts the writer. 0 or -errno. */
-int output_start(struct output *output, const struct lab_capture_plan *plan);
+int output_start(struct output *output, const struct lab_capture_plan *plan, int wake_fd);
 /* Whether nothing will be written any more. */
 bool output_failed(const struct output *output);
 /* Room for a block of at most PACKET_ROOM bytes; waits for the writer if there is none. NULL if that has failed. */
@@ -179,6 +180,9 @@ struct lab_capture {
     int64_t newest_ns;      /* the time of the youngest frame taken */
     uint64_t ids;           /* given to packets */
     int64_t held_ns;        /* since when frames are held back, of CLOCK_MONOTONIC; 0: none are */
+    unsigned char ports[LAB_PORT_BYTES]; /* those seen, a bit each */
+    int *link_types;        /* an interface's */
+    int64_t *device_drops;  /* an interface's own; -1: not known */
     bool shut;              /* no further frame will come */
     bool walking;
     pthread_t walker;

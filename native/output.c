@@ -117,6 +117,11 @@ static void await_work(struct output *output) {
     }
 }
 
+/* Others read it without the lock. */
+static void set_written(struct output *output, int64_t offset) {
+    __atomic_store_n(&output->written, offset, __ATOMIC_RELAXED);
+}
+
 /* Does one job without the lock, and says what came of it. */
 static void work(struct output *output, struct job job) {
     pthread_mutex_unlock(&output->lock);
@@ -127,15 +132,16 @@ static void work(struct output *output, struct job job) {
     if (error == EINVAL && direct) { /* the file system takes the flag, but no such write */
         output->direct_fd = -1;
         error = 0;
-        if (output->written < output->free_from) output->written = output->free_from;
+        if (output->written < output->free_from) set_written(output, output->free_from);
     } else if (!error) {
-        if (output->written < job.to) output->written = job.to;
+        if (output->written < job.to) set_written(output, job.to);
         if (direct) __atomic_store_n(&output->free_from, job.to, __ATOMIC_RELEASE);
     }
     if (output->direct_fd < 0) __atomic_store_n(&output->free_from, output->written, __ATOMIC_RELEASE);
     __atomic_store_n(&output->error, error, __ATOMIC_RELAXED);
     pthread_cond_broadcast(&output->changed);
     (void)!eventfd_write(output->ready_fd, 1);
+    if (error) (void)!eventfd_write(output->wake_fd, 1);
 }
 
 static void *write_until_finished(void *argument) {
@@ -165,11 +171,12 @@ static void init_lock(struct output *output) {
     pthread_condattr_destroy(&clock);
 }
 
-int output_start(struct output *output, const struct lab_capture_plan *plan) {
+int output_start(struct output *output, const struct lab_capture_plan *plan, int wake_fd) {
     *output = (struct output){
         .file_fd = plan->file_fd,
         .direct_fd = plan->seekable ? plan->direct_fd : -1,
         .ready_fd = plan->ready_fd,
+        .wake_fd = wake_fd,
         .seekable = plan->seekable,
         .bounce = malloc(PACKET_ROOM),
     };

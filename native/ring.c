@@ -66,7 +66,7 @@ bool ring_peek(struct ring *ring, struct sighting *next) {
     *next = (struct sighting){
         .time_ns = (int64_t)header->tp_sec * 1000000000 + header->tp_nsec,
         .bytes = ring->at + header->tp_mac,
-        .captured = header->tp_snaplen,
+        .captured = header->tp_snaplen < LAB_SNAPLEN ? header->tp_snaplen : LAB_SNAPLEN,
         .length = header->tp_len,
         .status = header->tp_status,
         .tag = (uint16_t)header->hv1.tp_vlan_tci,

@@ -113,14 +113,15 @@ void write_statistics(struct lab_capture *capture, uint32_t interface) {
         {STATISTICS_ACCEPTED, &accepted, 8},
         {STATISTICS_OS_DROPPED, &counts->dropped, 8},
         {STATISTICS_DELIVERED, &counts->frames, 8},
+        {STATISTICS_DROPPED, &capture->device_drops[interface], 8}, /* last, as it may not be known */
     };
-    enum { ABOUT = sizeof about / sizeof *about };
+    size_t known = sizeof about / sizeof *about - (capture->device_drops[interface] < 0);
     size_t comments = interface ? 0 : capture->comment_count;
-    struct option *options = calloc(ABOUT + comments, sizeof *options);
+    struct option *options = calloc(known + comments, sizeof *options);
     if (!options) return;
-    memcpy(options, about, sizeof about);
-    if (comments) memcpy(options + ABOUT, capture->comments, comments * sizeof *options);
-    write_block(capture, BLOCK_STATISTICS, body, sizeof body, options, ABOUT + comments);
+    memcpy(options, about, known * sizeof *about);
+    if (comments) memcpy(options + known, capture->comments, comments * sizeof *options);
+    write_block(capture, BLOCK_STATISTICS, body, sizeof body, options, known + comments);
     free(options);
 }
 

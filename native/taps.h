@@ -94,10 +94,12 @@ struct lab_capture_counts {
     int64_t file_bytes; /* written */
     int64_t disordered; /* frames that came out of their ring when a younger one of another had been written */
     int32_t error;      /* the errno of the write that failed, or 0 */
+    int32_t given_up;   /* how often a ring kept frames to itself for so long that they were not waited for */
     int32_t ended;      /* non-zero: it ended by itself: by a limit, by an error, or as no interface is left */
 };
 
 struct lab_capture;
+#define LAB_PORT_BYTES 8192
 
 /* Begins: writes the section's and the interfaces' headers, and starts the threads. NULL, with -errno in *error. */
 struct lab_capture *lab_capture_start(const struct lab_capture_plan *plan, int32_t *error);
@@ -106,12 +108,17 @@ struct lab_capture *lab_capture_start(const struct lab_capture_plan *plan, int32
 void lab_capture_counts(const struct lab_capture *capture, struct lab_capture_counts *counts,
                         struct lab_interface_counts *interfaces);
 
+/* Which ports of TCP and UDP were seen in frames so far: 65,536 bits, the lowest of the first byte is port 0. */
+void lab_capture_ports(const struct lab_capture *capture, unsigned char ports[LAB_PORT_BYTES]);
+
 /* Has all written that the taps have seen when this is called. Returns a ticket for lab_capture_wait. Any thread. */
 int64_t lab_capture_flush(struct lab_capture *capture);
 
 /* Ends: lets no further frame in, and has all written that came before, then the statistics of each interface, the first
- * one's with the comments. Returns a ticket. Once. */
-int64_t lab_capture_stop(struct lab_capture *capture, const char *const *comments, int64_t comment_count);
+ * one's with the comments. interface_drops: what each interface itself dropped meanwhile; -1: not known. Returns a ticket;
+ * once. */
+int64_t lab_capture_stop(struct lab_capture *capture, const char *const *comments, int64_t comment_count,
+                         const int64_t *interface_drops);
 
 /* Waits for what the ticket stands for, for at most timeout_ns. 0; -ETIME; or what failed: -errno of a write. */
 int64_t lab_capture_wait(struct lab_capture *capture, int64_t ticket, int64_t timeout_ns);

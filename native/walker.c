@@ -67,6 +67,18 @@ static uint64_t count_loss(struct lab_capture *capture, int ring, struct lab_int
     return (uint64_t)(counts->dropped - before);
 }
 
+/* Marks its ports, so that of all sockets those can be told that are about what was captured. */
+static void mark_ports(struct lab_capture *capture, const unsigned char *bytes, const struct packet *packet) {
+    struct lab_frame frame = {.captured = packet->captured, .length = packet->length, .flags = packet->flags};
+    lab_dissect(&frame, bytes, (uint32_t)capture->link_types[packet->interface], 0);
+    if (!(frame.has & LAB_HAS_PORTS)) return;
+    const uint16_t ports[] = {frame.source_port, frame.destination_port};
+    for (int i = 0; i < 2; i++) {
+        unsigned char *at = &capture->ports[ports[i] / 8], bit = (unsigned char)(1 << ports[i] % 8);
+        if (!(*at & bit)) __atomic_store_n(at, *at | bit, __ATOMIC_RELAXED);
+    }
+}
+
 /* Makes a block of the frame. False: it is not wanted, or can't be written. */
 static bool take(struct lab_capture *capture, int ring, const struct sighting *seen) {
     uint32_t interface = capture->interface_of[ring];
@@ -83,6 +95,7 @@ static bool take(struct lab_capture *capture, int ring, const struct sighting *s
         add(&counts->refused, 1);
         return false;
     }
+    mark_ports(capture, bytes, &packet);
     packet.id = link_copy(capture, &capture->lanes[ring], bytes, &packet);
     output_commit(&capture->output, room, pcapng_packet(room, &packet));
     capture->rings[ring].lost = 0;
@@ -217,7 +230,11 @@ static struct request next_request(struct lab_capture *capture, bool *stopping) 
 }
 
 static bool told_all(struct lab_capture *capture, const struct request *request) {
-    if (ended(capture) || (now_ns() > request->patience_ns && !has_frames(capture))) return true;
+    if (ended(capture)) return true;
+    if (now_ns() > request->patience_ns && !has_frames(capture)) {
+        __atomic_store_n(&capture->counts.given_up, capture->counts.given_up + 1, __ATOMIC_RELAXED);
+        return true;
+    }
     settle_idle(capture);
     for (int i = 0; i < capture->ring_count; i++)
         if (told_until(&capture->rings[i], false) <= request->until_ns) return false;
@@ -252,6 +269,8 @@ static void notice_down(struct lab_capture *capture, int ring) {
     bool first = !ring || capture->interface_of[ring - 1] != capture->interface_of[ring];
     struct lab_interface_counts *counts = &capture->interfaces[capture->interface_of[ring]];
     if (first) __atomic_store_n(&counts->down, counts->down + 1, __ATOMIC_RELAXED);
+    /* When it comes up, its sockets join again one by one, and the first see the frames of all CPUs. */
+    if (capture->lanes[ring].waiting) lane_break(&capture->lanes[ring]);
 }
 
 static bool is_gone(int fd) {
@@ -319,6 +338,7 @@ void *walk(void *argument) {
     bool stopping = false;
     while (!__atomic_load_n(&capture->output.abandoned, __ATOMIC_RELAXED)) {
         bool held = take_all(capture);
+        if (output_failed(&capture->output) && !ended(capture)) end_early(capture);
         if (!request.ticket) request = next_request(capture, &stopping);
         if (request.ticket && told_all(capture, &request)) {
             if (stopping) finish(capture);
@@ -329,5 +349,6 @@ void *walk(void *argument) {
         rest(capture, expire(capture) || held || request.ticket);
     }
     output_finish(&capture->output);
+    settle(capture, &(struct request){.ticket = INT64_MAX}); /* whoever asks now has nothing to wait for */
     return NULL;
 }

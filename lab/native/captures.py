@@ -14,7 +14,10 @@ from typing import Any
 from lab._native import ffi, lib
 from lab.errors import Unavailable
 
-__all__ = ["Counts", "Interface", "InterfaceCounts", "Recording", "RingPlan"]
+__all__ = ["LONGEST_NS", "Counts", "Interface", "InterfaceCounts", "Recording", "RingPlan"]
+
+#: The longest that a capture may be told to last.
+LONGEST_NS = int(lib.LAB_MAX_CAPTURE_NS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ class Counts:
     bytes: int
     file_bytes: int
     disordered: int
+    given_up: int
     error: int
     ended: int
     interfaces: tuple[InterfaceCounts, ...]
@@ -137,13 +141,20 @@ class Recording:
         """Has all written that the taps have seen by now. Returns a ticket for ``wait``."""
         return int(lib.lab_capture_flush(self._capture))
 
-    def stop(self, comments: Sequence[str] = ()) -> int:
+    def ports(self) -> bytes:
+        """Which ports of TCP and UDP were seen so far: 65,536 bits, the lowest of the first byte is port 0."""
+        bits = bytearray(lib.LAB_PORT_BYTES)
+        lib.lab_capture_ports(self._capture, ffi.from_buffer("unsigned char[]", bits, require_writable=True))
+        return bytes(bits)
+
+    def stop(self, comments: Sequence[str], drops: Sequence[int]) -> int:
         """Lets no further frame in, and has the file completed. Returns a ticket for ``wait``.
 
-        comments: lines that the statistics will carry; what is beyond 20,000 lines or 4 MB is left out.
+        drops: by each interface itself meanwhile; -1: not known. comments: lines that the statistics will carry; what
+        is beyond 20,000 lines or 4 MB is left out.
         """
         texts = [ffi.new("char[]", each.encode()) for each in comments]
-        return int(lib.lab_capture_stop(self._capture, ffi.new("char *[]", texts), len(texts)))
+        return int(lib.lab_capture_stop(self._capture, ffi.new("char *[]", texts), len(texts), list(drops)))
 
     def wait(self, ticket: int, timeout_ns: int) -> bool:
         """Whether that was done within the time. Raises OSError if the file can't be written."""

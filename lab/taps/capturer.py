@@ -11,6 +11,7 @@ import os
 import re
 import select
 import socket
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from lab.managed import Managed
 from lab.native.captures import Counts, Interface, Recording
 from lab.taps.filters import EVERYTHING, NOTHING, Instruction, compile_filter
 from lab.taps.places import TapAt
+from lab.taps.speakers import Speakers
 from lab.taps.tapping import DIRECTIONS, blocks_for, open_tap
 from lab.taps.targets import Target
 
@@ -94,7 +96,7 @@ class Taps(Managed):
 
     def sockets(self) -> list[socket.socket]:
         """Those of all interfaces."""
-        return [each for tap in self.taps for each in tap.sockets]
+        return [each for tap in self.taps for each in (*tap.sockets, tap.channel)]
 
     def described(self) -> list[Interface]:
         """The interfaces, as the file shall describe them."""
@@ -121,7 +123,8 @@ class Totals:
     dropped: by the kernel, as a ring was full. freezes: how often one was. truncated: frames of which a part is not
     there. missing: frames that the taps had, and that never came out of their rings. unwritten: that are not in the
     file, which could not be written. linked: packets whose two copies are linked; unlinked: copies without their
-    other one. error: why it ended early, in words. lossless: nothing of all that happened.
+    other one. disordered: frames that stand behind younger ones. down: how often interfaces went down. error: why it
+    ended early, in words. lossless: no frame is missing, or lacks a part.
     """
 
     frames: int
@@ -133,6 +136,8 @@ class Totals:
     unwritten: int
     linked: int
     unlinked: int
+    disordered: int
+    down: int
     error: str | None
 
     @property
@@ -154,6 +159,7 @@ class Capturer(Managed):
         self._error: OSError | None = None
         self._final: Counts | None = None
         self._unwritten = 0
+        self._lock = threading.RLock()  # so that nobody asks what another thread closes
         try:
             self._recording = Recording(
                 [ring for index, tap in enumerate(taps.taps) for ring in tap.rings(index)],
@@ -179,21 +185,23 @@ class Capturer(Managed):
 
     def counts(self) -> Counts:
         """At this moment, or as they were in the end."""
-        return self._final or self._recording.counts()
+        with self._lock:
+            return self._final or self._recording.counts()
 
     def totals(self) -> Totals:
         """The same of all interfaces together; complete once it was stopped."""
         counts = self.counts()
         sums = {
             name: sum(getattr(each, name) for each in counts.interfaces)
-            for name in ("dropped", "freezes", "truncated", "linked", "unlinked", "received", "refused")
+            for name in ("dropped", "freezes", "truncated", "linked", "unlinked", "down", "received", "refused")
         }
         seen = sums.pop("received") - sums.pop("refused") - sums["dropped"]
         return Totals(
             frames=counts.frames - self._unwritten,
             bytes=counts.bytes,
-            missing=max(0, seen - counts.frames) if self._final and not counts.ended else 0,
+            missing=max(0, seen - counts.frames) if self._final and (counts.given_up or not counts.ended) else 0,
             unwritten=self._unwritten,
+            disordered=counts.disordered,
             error=self._why(counts),
             **sums,
         )
@@ -206,8 +214,10 @@ class Capturer(Managed):
 
     def flush(self) -> None:
         """Has all written that passed the taps by now, and waits until it is."""
-        if self._final is None:
-            self._wait(self._recording.flush())
+        with self._lock:
+            ticket = None if self._final else self._recording.flush()
+        if ticket is not None:
+            self._wait(ticket)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Sleeps until there is more in the file, or it has ended by itself. Whether that was before the time."""
@@ -219,27 +229,37 @@ class Capturer(Managed):
             os.eventfd_read(self.ready)
         return True
 
-    def stop(self, comments: Sequence[str] = ()) -> None:
-        """Lets no further frame in, and completes the file with the statistics and these comments. Waits for it.
+    def stop(self, speakers: Sequence[Speakers] = ()) -> None:
+        """Lets no further frame in, and completes the file with the statistics. Waits for it.
 
+        speakers: are stopped, and the sockets that they saw, on ports that occur in the file, go into its comments.
         What fails is told by ``totals``. A second Ctrl-C leaves the file as it is.
         """
-        if self._final is not None:
-            return
+        with self._lock:
+            if self._final is not None:
+                return
         try:
-            self._wait(self._recording.stop(comments))
+            self.flush()
+            for each in speakers:
+                each.stop()
+            seen = self._recording.ports()
+            comments = [line for each in speakers for line in each.comments(seen)]
+            self._wait(self._recording.stop(comments, [tap.drops() for tap in self.taps.taps]))
         finally:
-            self._final = self._recording.counts()
-            self._recording.close()
+            with self._lock:
+                self._final = self._recording.counts()
+                self._recording.close()
             if self._error and self.target.seekable:
                 self._mend()
 
     def _wait(self, ticket: int) -> None:
-        try:
-            while not self._recording.wait(ticket, _SLICE_NS):
-                pass
-        except OSError as error:
-            self._error = error
+        done = False
+        while not done:
+            with self._lock:
+                try:
+                    done = self._final is not None or self._recording.wait(ticket, _SLICE_NS)
+                except OSError as error:
+                    self._error, done = error, True
 
     def _mend(self) -> None:
         """Ends a file that could not be written to its end behind its last whole block, and counts what it lacks."""

@@ -73,6 +73,7 @@ class FrameFile(Managed):
         self._marks: list[bytes] = []
         self._count = 0
         self._nearby: tuple[int, Arrays] = (-1, {})
+        self._described: tuple[int, tuple[Source, ...]] = (-1, ())  # up to that place in the file
         self._file = MappedFile(path, _check_beginning)
         self.path = self._file.name
         try:
@@ -156,7 +157,9 @@ class FrameFile(Managed):
     def sources(self) -> tuple[Source, ...]:
         """The interfaces, by the number that ``interface`` of a frame has."""
         self._index(None)
-        return tuple(self._source(row) for row in self._reader.sources)
+        if self._described[0] != self._reader.state.offset:
+            self._described = self._reader.state.offset, tuple(self._source(row) for row in self._reader.sources)
+        return self._described[1]
 
     @property
     def comments(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from types import TracebackType
 from lab.accounts import softnet_dropped
 from lab.checks import check_count
 from lab.errors import Unavailable, UsageError
-from lab.native.captures import Counts
+from lab.native.captures import LONGEST_NS, Counts
 from lab.taps.capturer import Capturer, Taps, Totals
 from lab.taps.captures import Capture
 from lab.taps.frames import FrameFile
@@ -25,7 +25,6 @@ from lab.units import duration as in_ns
 __all__ = ["LiveCapture"]
 
 _MOST_FRAMES = 2**63 - 1
-_YEAR_NS = 365 * 86_400 * 1_000_000_000
 
 
 class LiveCapture(Capture):
@@ -36,7 +35,7 @@ class LiveCapture(Capture):
     reads it. direction: "in", "out" or "inout"; on lo the last keeps one copy of each packet, that which comes in,
     unless both_copies, which keeps and links them. count: ends after so many frames; duration: after so long ("2s").
     buffer: memory of the rings of one interface ("256MiB"). While it goes on, the sockets of those networks are
-    watched, so that flows can name the processes at both ends.
+    watched, so that flows can name the processes at both ends; the file keeps those whose ports occur in it.
 
     Raises UsageError for what can't be asked, Unavailable where it can't be done.
     """
@@ -102,6 +101,10 @@ class LiveCapture(Capture):
         if dropped := self.totals.dropped + self.totals.missing:
             seen = self.totals.frames + dropped
             told.append(f"{dropped:,} of {seen:,} frames are missing, as they came too fast; give a larger buffer")
+        if self.totals.down:
+            told.append("an interface went down: what passed before it came up again, if it did, is not there")
+        if disordered := self.totals.disordered:
+            told.append(f"{disordered:,} frames stand behind younger ones; sort by time_ns, or use reordercap")
         if self.totals.linked and self._backlog_lost:
             told.append(
                 f"the kernel dropped {self._backlog_lost:,} packets on their way in, maybe on lo: where these had "
@@ -133,6 +136,10 @@ class LiveCapture(Capture):
     def _numbers(self) -> range:
         self.refresh()
         return super()._numbers
+
+    def fileno(self) -> int:
+        """An eventfd for ``select`` and its like: readable when there is more in the file, and at the end."""
+        return self.capturer.ready
 
     def refresh(self) -> None:
         """Takes in all that has passed the taps by now. So does whatever looks at the frames."""
@@ -191,15 +198,13 @@ def _stop(capturer: Capturer, speakers: Sequence[Speakers], owner: int) -> None:
     if os.getpid() != owner:  # a forked child has a copy of the capture, but none of its threads
         return
     try:
-        for each in speakers:
-            each.stop()
-        capturer.stop([line for each in speakers for line in each.comments()])
+        capturer.stop(speakers)
     finally:
         capturer.close()
 
 
 def _lasting(text: str) -> int:
     ns = in_ns(text)
-    if not 0 < ns <= _YEAR_NS:
+    if not 0 < ns <= LONGEST_NS:
         raise UsageError(f"a duration of {text}: give 1ns to a year (31536000s)")
     return ns

@@ -53,8 +53,7 @@ def _attempt(taps: Taps, target: Target, stop: int) -> dict[str, object]:
     try:
         with Capturer(taps, target) as capturer, Speakers() as speakers:  # in this order: the rings are filling
             os.read(stop, 1)
-            speakers.stop()
-            capturer.stop(speakers.comments())
+            capturer.stop([speakers])
             return asdict(capturer.totals())
     except Unavailable as error:
         return {"refused": {"what": error.what, "errno": error.errno, "fix": error.fix}}

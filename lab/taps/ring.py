@@ -15,7 +15,7 @@ from typing import NamedTuple
 from lab.errors import Unavailable
 from lab.taps.filters import Instruction, attach
 
-__all__ = ["CHECKSUM_NOT_READY", "CHECKSUM_VALID", "GSO_TCP", "SNAPLEN", "Frame", "Ring", "open_tap"]
+__all__ = ["SNAPLEN", "Frame", "Ring", "open_tap"]
 
 #: Bytes of a frame that are kept: all, as the largest on lo have 65,549.
 SNAPLEN = 262_144
@@ -24,7 +24,7 @@ SNAPLEN = 262_144
 _SOL_PACKET = 263
 _PACKET_RX_RING, _PACKET_STATISTICS, _PACKET_VERSION, _PACKET_IGNORE_OUTGOING = 5, 6, 10, 23
 _TPACKET_V3 = 2
-_USER, CHECKSUM_NOT_READY, _VLAN_VALID, CHECKSUM_VALID, GSO_TCP = 0x1, 0x8, 0x10, 0x80, 0x100
+_USER, _VLAN_VALID = 0x1, 0x10
 
 _ETH_P_ALL = 3
 _BLOCK_BYTES, _BLOCKS, _RETIRE_MS = 1 << 20, 64, 20
@@ -42,7 +42,7 @@ class Frame(NamedTuple):
     time_ns: int  # CLOCK_REALTIME, when the tap saw it
     data: memoryview | bytes
     length: int  # bytes on the wire
-    status: int  # CHECKSUM_NOT_READY and its like
+    status: int  # TP_STATUS_*
     kind: int  # socket.PACKET_HOST, …
 
 

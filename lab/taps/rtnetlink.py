@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lab.errors import Unavailable
 
-__all__ = ["Address", "Interface", "Route", "SocketAt", "addresses", "interfaces", "routes"]
+__all__ = ["Address", "Interface", "Route", "SocketAt", "addresses", "drops", "interfaces", "routes"]
 
 #: Opens a socket in the network that is meant: family, type, protocol.
 SocketAt = Callable[[int, int, int], socket.socket]
@@ -21,7 +21,8 @@ _LINK, _ADDRESS, _ROUTE = struct.Struct("=BxHiII"), struct.Struct("=4BI"), struc
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
-_IFLA_ADDRESS, _IFLA_IFNAME = 1, 3
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_STATS64 = 1, 3, 23
+_RX_DROPPED = 6  # its place in rtnl_link_stats64
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
 _RTN_UNICAST, _RTN_LOCAL = 1, 2
@@ -73,6 +74,14 @@ def interfaces(socket_at: SocketAt) -> list[Interface]:
         text = mac.hex(":") if len(mac) == 6 else "00:00:00:00:00:00"
         found.append(Interface(index, attributes[_IFLA_IFNAME].rstrip(b"\0").decode(), flags, hardware, text))
     return found
+
+
+def drops(socket_at: SocketAt, name: str) -> int | None:
+    """Frames that an interface dropped as they came in, since it was made; None if it is gone. Raises Unavailable."""
+    for _, attributes in _dump(socket_at, _RTM_GETLINK, _LINK, socket.AF_UNSPEC):
+        if attributes[_IFLA_IFNAME].rstrip(b"\0").decode() == name and _IFLA_STATS64 in attributes:
+            return int(struct.unpack_from("=Q", attributes[_IFLA_STATS64], 8 * _RX_DROPPED)[0])
+    return None
 
 
 def addresses(socket_at: SocketAt) -> list[Address]:

@@ -62,6 +62,11 @@ class Speaker(NamedTuple):
     not_before_ns: int
     not_after_ns: int
 
+    @property
+    def port(self) -> int:
+        """Its own."""
+        return int(self.local.rpartition(":")[2])
+
     def comment(self) -> str:
         """The line that ``parse_speakers`` reads as the same."""
         pid, name = (self.owner.pid, quote(self.owner.name, safe="")) if self.owner else (_UNKNOWN, _UNKNOWN)
@@ -162,16 +167,18 @@ class Speakers(Managed):
         """Looks a last time and ends; ``comments`` are complete then. May be called again."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join()
+            if self._thread is not threading.current_thread():  # where that forgot the last who knew us
+                self._thread.join()
             self._thread = None
             self._netlink.close()
 
     close = stop
 
-    def comments(self) -> list[str]:
-        """A line for each socket that was seen so far."""
+    def comments(self, ports: bytes | None = None) -> list[str]:
+        """A line for each socket that was seen so far; ports: 65,536 bits, of those whose sockets are wanted."""
         here = [_speaker(key, *owned, self._looked_ns) for key, owned in self._open.items()]
-        return [speaker.comment() for speaker in [*self._gone, *here]]
+        wanted = [each for each in (*self._gone, *here) if ports is None or _has(ports, each.port)]
+        return [speaker.comment() for speaker in wanted]
 
     def _watch(self) -> None:
         wait_s = _LEAST_S
@@ -212,6 +219,10 @@ class Speakers(Managed):
     def _warn(self, text: str) -> None:
         if text not in self.warnings:
             self.warnings += (text,)
+
+
+def _has(ports: bytes, port: int) -> bool:
+    return bool(ports[port // 8] >> port % 8 & 1)
 
 
 def _only(holders: set[Owner]) -> Owner | None:

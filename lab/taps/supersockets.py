@@ -26,6 +26,7 @@ from lab.errors import Unavailable, UsageError
 from lab.taps.filters import Instruction, attach, compile_filter
 from lab.taps.packets import Packet, exact_time
 from lab.taps.ring import SNAPLEN, Ring, open_tap
+from lab.taps.tapping import link_type_of
 
 __all__ = ["L2Socket", "L3Socket", "ListenSocket"]
 
@@ -37,8 +38,8 @@ _AUXDATA = struct.Struct("=I12x2H")  # tpacket_auxdata: status, …, VLAN tag, i
 _SOCKADDR_LL = struct.Struct("=HHi12x")
 _TIMESPEC = struct.Struct("@ll")
 _VLAN_VALID = 0x10
-_ARPHRD_ETHER, _ARPHRD_LOOPBACK = 1, 772
-_LINKTYPE_ETHERNET, _LINKTYPE_RAW = 1, 101
+_ARPHRD_LOOPBACK = 772
+_LINKTYPE_RAW = 101
 _ETH_P_ALL = 3
 _ETHERNET_ADDRESSES = 12
 _SCAPY_MTU = 0xFFFF  # of which scapy's functions think that no frame is longer
@@ -70,9 +71,12 @@ class _LabSocket(SuperSocket):  # type: ignore[misc] # scapy has no types
         return layer, data if x == _SCAPY_MTU else data[:x], exact_time(time_ns)
 
 
-def _link_type(hardware: int) -> int:
-    """LINKTYPE_* of an interface, by its ARPHRD_*: tunnels have packets without a link layer."""
-    return _LINKTYPE_ETHERNET if hardware in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK) else _LINKTYPE_RAW
+def _link_type(interface: Any) -> int:
+    """LINKTYPE_* of its frames. Raises UsageError for one that is neither Ethernet nor bare IP."""
+    found = link_type_of(interface.type)
+    if found is None:
+        raise UsageError(f"{interface.network_name} has frames of a kind unknown to lab: name another interface")
+    return found
 
 
 def _program(text: str | None, nofilter: bool, link_type: int) -> tuple[Instruction, ...]:
@@ -115,7 +119,7 @@ class ListenSocket(_LabSocket):
     ) -> None:
         """Raises UsageError for a filter that libpcap refuses, Unavailable."""
         interface = resolve_iface(iface or conf.iface)
-        link_type = _link_type(interface.type)
+        link_type = _link_type(interface)
         self.iface, self.outs = interface.network_name, None
         self._layer = conf.l2types.num2layer[link_type]
         self.ins = open_tap(
@@ -204,7 +208,7 @@ class L2Socket(_TalkSocket):
     ) -> None:
         """Raises UsageError for a filter that libpcap refuses, Unavailable."""
         interface = resolve_iface(iface or conf.iface)
-        link_type = _link_type(interface.type)
+        link_type = _link_type(interface)
         self.iface = interface.network_name
         self._layer = conf.l2types.num2layer[link_type]
         self._open(interface, socket.SOCK_RAW, type, promisc, _program(filter, nofilter, link_type))

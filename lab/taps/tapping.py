@@ -19,9 +19,10 @@ from pathlib import Path
 
 from lab.errors import Unavailable
 from lab.native.captures import RingPlan
+from lab.taps import rtnetlink
 from lab.taps.filters import NOTHING, Instruction, attach, one_way
 
-__all__ = ["DIRECTIONS", "Tap", "blocks_for", "open_tap"]
+__all__ = ["DIRECTIONS", "Tap", "blocks_for", "link_type_of", "open_tap"]
 
 #: What of an interface is seen.
 DIRECTIONS = ("in", "out", "inout")
@@ -44,7 +45,7 @@ _TPACKET_V3 = 2
 _FANOUT_CPU, _FANOUT_UNIQUE, _FANOUT_MOST = 2, 0x2000, 256
 _ETH_P_ALL = 3
 _SIOCGIFHWADDR = 0x8927
-_LOOPBACK = 772
+_ETHERNET_DEVICE, _LOOPBACK = 1, 772
 _ETHERNET, _RAW = 1, 101
 #: Devices without a header of the link layer (ARPHRD_NONE, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, RAWIP).
 _BARE = (65534, 768, 769, 776, 778, 823, 519)
@@ -52,10 +53,16 @@ _BARE = (65534, 768, 769, 776, 778, 823, 519)
 
 @dataclass(frozen=True, kw_only=True)
 class Tap:
-    """The sockets of one interface. link_type: LINKTYPE_* of its frames. loopback: it is a loopback device."""
+    """The sockets of one interface.
+
+    channel: to ask its network for its statistics. dropped: by the interface itself, before. link_type: LINKTYPE_* of
+    its frames. loopback: it is a loopback device.
+    """
 
     interface: str
     sockets: tuple[socket.socket, ...]
+    channel: socket.socket
+    dropped: int
     blocks: int
     link_type: int
     loopback: bool
@@ -67,8 +74,15 @@ class Tap:
             for each in self.sockets
         ]
 
+    def drops(self) -> int:
+        """What the interface itself has dropped since it was tapped; -1 where that is not known."""
+        with contextlib.suppress(Unavailable):
+            if (now := _drops(self.channel, self.interface)) is not None:
+                return now - self.dropped
+        return -1
+
     def close(self) -> None:
-        for each in self.sockets:
+        for each in (*self.sockets, self.channel):
             each.close()
 
 
@@ -106,7 +120,13 @@ def open_tap(
             first = opened.enter_context(_open(socket_at))
             type_ = _hardware_type(first, interface)
             loopback = type_ == _LOOPBACK
-            link_type = _RAW if type_ in _BARE else _ETHERNET
+            link_type = link_type_of(type_)
+            if link_type is None:
+                fix = "Name others; it does Ethernet, lo, and tunnels without a link layer"
+                raise Unavailable(
+                    f"cannot tap {interface}: its frames are of a kind unknown to lab", errno=None, fix=fix
+                )
+            channel = opened.enter_context(socket_at(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE))
             wanted = tuple(program(link_type))
             if direction != "inout" or (loopback and not both_copies):
                 wanted = one_way(wanted, outgoing=direction == "out")
@@ -122,7 +142,26 @@ def open_tap(
             fix = f"It takes Linux 4.20 or newer, and {_ring_count() * blocks} MiB of free memory"
             raise Unavailable(f"cannot tap {interface}", errno=error.errno, fix=fix) from error
         opened.pop_all()
-    return Tap(interface=interface, sockets=tuple(sockets), blocks=blocks, link_type=link_type, loopback=loopback)
+    return Tap(
+        interface=interface,
+        sockets=tuple(sockets),
+        channel=channel,
+        dropped=_drops(channel, interface) or 0,
+        blocks=blocks,
+        link_type=link_type,
+        loopback=loopback,
+    )
+
+
+def link_type_of(hardware: int) -> int | None:
+    """LINKTYPE_* of the frames of an interface of this type (ARPHRD_*); None: they are neither Ethernet nor bare IP."""
+    if hardware in (_ETHERNET_DEVICE, _LOOPBACK):
+        return _ETHERNET
+    return _RAW if hardware in _BARE else None
+
+
+def _drops(channel: socket.socket, interface: str) -> int | None:
+    return rtnetlink.drops(lambda *_: channel.dup(), interface)
 
 
 def _open(socket_at: Callable[[int, int, int], socket.socket]) -> socket.socket:

@@ -57,9 +57,11 @@ static void start(struct taking *taking) {
     CHECK(taking->capture);
 }
 
+static const int64_t no_drops[] = {-1};
+
 static int64_t stop(struct taking *taking) {
     const char *comments[] = {"one", "", "two"};
-    int64_t result = lab_capture_wait(taking->capture, lab_capture_stop(taking->capture, comments, 3), 20 * SECOND);
+    int64_t result = lab_capture_wait(taking->capture, lab_capture_stop(taking->capture, comments, 3, no_drops), 20 * SECOND);
     lab_capture_counts(taking->capture, &taking->counts, &taking->its);
     return result;
 }
@@ -292,7 +294,7 @@ static void a_loss_is_told_where_it_was(void) {
     send_some(0, FLOOD);
     wait_for(&taking, lab_capture_flush(taking.capture));
     send_some(FLOOD, MORE);
-    wait_for(&taking, lab_capture_stop(taking.capture, NULL, 0));
+    wait_for(&taking, lab_capture_stop(taking.capture, NULL, 0, no_drops));
     drain_pipe();
     lab_capture_counts(taking.capture, &taking.counts, &taking.its);
     lab_capture_close(taking.capture);
@@ -337,7 +339,7 @@ static void it_can_be_abandoned(void) {
     open_all(&taking, pipe_fds[1], false);
     start(&taking);
     send_some(0, 5000);
-    CHECK_EQUAL(lab_capture_wait(taking.capture, lab_capture_stop(taking.capture, NULL, 0), 100 * MS), -ETIME);
+    CHECK_EQUAL(lab_capture_wait(taking.capture, lab_capture_stop(taking.capture, NULL, 0, no_drops), 100 * MS), -ETIME);
     lab_capture_close(taking.capture);
 }
 
