@@ -92,7 +92,7 @@ void lane_out(struct lane *lane, uint64_t key, uint64_t id, int64_t time_ns) {
 static uint64_t search(struct lane *lane, uint64_t key) {
     if (lane->count > SEARCHED) forget(lane, lane->count - SEARCHED);
     uint32_t found = 0, matches = 0;
-    for (uint32_t place = 0; place < lane->count; place++)
+    for (uint32_t place = 0; place < lane->count && matches < 2; place++) /* of a flood all are alike: don't read on */
         if (waiting_at(lane, place)->key == key) found = place, matches++;
     uint64_t id = matches == 1 ? waiting_at(lane, found)->id : 0;
     bool follows = id && found && lane->run && waiting_at(lane, found - 1)->id == lane->last_found;
