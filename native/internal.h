@@ -308,6 +308,8 @@ void to_monotonic(const struct lab_stream *stream, struct lab_record *records);
 int pin(int cpu);
 /* Adds what the calling thread went through since it was `sign` < 0, or before: call with -1, and later with 1. */
 void add_usage(struct lab_usage *usage, int sign);
+/* Lets the calling thread run before others, where that is allowed: those that send what it must not lose. */
+void go_first(void);
 /* Starts a thread on that CPU (-1: on any), if it can be had, with all signals blocked, which are the business of Python's main
  * thread. 0 or -errno. */
 int start_thread(pthread_t *thread, int cpu, void *(*run)(void *), void *argument);

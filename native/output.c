@@ -146,6 +146,7 @@ static void work(struct output *output, struct job job) {
 
 static void *write_until_finished(void *argument) {
     struct output *output = argument;
+    go_first();
     pthread_mutex_lock(&output->lock);
     while (!output_failed(output)) {
         struct job job = next_job(output);

@@ -6,6 +6,8 @@
 
 #include "internal.h"
 
+enum { URGENT = -10 }; /* a nice value */
+
 int pin(int cpu) {
     cpu_set_t set;
     CPU_ZERO(&set);
@@ -20,6 +22,10 @@ void add_usage(struct lab_usage *usage, int sign) {
     usage->involuntary += sign * now.ru_nivcsw;
     usage->minor_faults += sign * now.ru_minflt;
     usage->major_faults += sign * now.ru_majflt;
+}
+
+void go_first(void) {
+    (void)setpriority(PRIO_PROCESS, 0, URGENT); /* without the right to it, all else is as it would be */
 }
 
 struct start {

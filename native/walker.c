@@ -336,6 +336,7 @@ void *walk(void *argument) {
     struct lab_capture *capture = argument;
     struct request request = {0};
     bool stopping = false;
+    go_first();
     while (!__atomic_load_n(&capture->output.abandoned, __ATOMIC_RELAXED)) {
         bool held = take_all(capture);
         if (output_failed(&capture->output) && !ended(capture)) end_early(capture);
