@@ -11,6 +11,7 @@ enum { COMMENTS_ROOM = 4000000 };
 /* ---- beginning ---- */
 
 static bool sound(const struct lab_capture_plan *plan) {
+    if (plan->pieces < 2 || plan->pieces > LAB_MAX_PIECES) return false;
     if (plan->ring_count < 1 || plan->interface_count < 1 || plan->file_fd < 0 || plan->limit < 0 ||
         plan->limit_ns < 0 || plan->limit_ns > LAB_MAX_CAPTURE_NS) return false;
     for (int i = 0; i < plan->ring_count; i++)

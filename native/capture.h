@@ -116,14 +116,13 @@ size_t pcapng_packet(unsigned char *to, const struct packet *packet);
 
 /* ---- output.c: bytes into a file, or into a pipe ---- */
 
-enum { OUTPUT_PIECES = 8 };
-
 /* A ring of bytes between the thread that makes them and the one that writes them. Numbers are offsets in the file. */
 struct output {
     int file_fd, direct_fd, ready_fd;
     int wake_fd;            /* written to when writing has failed */
     bool seekable;
-    unsigned char *memory;  /* OUTPUT_PIECES * LAB_WRITE_BYTES, aligned */
+    unsigned char *memory;  /* aligned to pages */
+    int64_t bytes;          /* its size, a multiple of LAB_WRITE_BYTES */
     unsigned char *bounce;  /* PACKET_ROOM: where a block is made that will lie around the ring's end */
     int64_t head;           /* made; below, all under the lock */
     int64_t shown;          /* head, as the writer knows it */

@@ -13,7 +13,7 @@
 
 #include "capture.h"
 
-enum { RING_BYTES = OUTPUT_PIECES * LAB_WRITE_BYTES, SHOWN_BYTES = LAB_WRITE_BYTES / 4, LOOK_MS = 100 };
+enum { SHOWN_BYTES = LAB_WRITE_BYTES / 4, LOOK_MS = 100 };
 #define MOST_IDLE_NS 200000000 /* what was made waits no longer for its piece to become whole */
 _Static_assert(PACKET_ROOM <= SHOWN_BYTES, "a block fits in many times");
 
@@ -24,7 +24,7 @@ bool output_failed(const struct output *output) {
 }
 
 unsigned char *output_room(struct output *output, size_t bytes) {
-    int64_t needed = output->head + (int64_t)bytes - RING_BYTES;
+    int64_t needed = output->head + (int64_t)bytes - output->bytes;
     if (__atomic_load_n(&output->free_from, __ATOMIC_ACQUIRE) < needed) {
         output_flush(output);
         pthread_mutex_lock(&output->lock);
@@ -33,8 +33,8 @@ unsigned char *output_room(struct output *output, size_t bytes) {
         pthread_mutex_unlock(&output->lock);
     }
     if (output_failed(output)) return NULL;
-    size_t place = (size_t)(output->head % RING_BYTES);
-    return place + bytes <= RING_BYTES ? output->memory + place : output->bounce;
+    size_t place = (size_t)(output->head % output->bytes);
+    return place + bytes <= (size_t)output->bytes ? output->memory + place : output->bounce;
 }
 
 /* Tells the writer how far it has come; `now`: to be written at once. */
@@ -48,7 +48,7 @@ static void show(struct output *output, bool now) {
 
 void output_commit(struct output *output, const unsigned char *room, size_t bytes) {
     if (room == output->bounce) {
-        size_t place = (size_t)(output->head % RING_BYTES), whole = RING_BYTES - place;
+        size_t place = (size_t)(output->head % output->bytes), whole = (size_t)output->bytes - place;
         size_t first = bytes < whole ? bytes : whole;
         memcpy(output->memory + place, room, first);
         memcpy(output->memory, room + first, bytes - first);
@@ -81,7 +81,7 @@ static ssize_t write_to_pipe(struct output *output, const unsigned char *bytes, 
 /* Writes the bytes from one offset to another, which lie in one piece of memory. 0 or errno. */
 static int write_out(struct output *output, int fd, int64_t from, int64_t to) {
     while (from < to) {
-        const unsigned char *bytes = output->memory + from % RING_BYTES;
+        const unsigned char *bytes = output->memory + from % output->bytes;
         size_t length = (size_t)(to - from);
         ssize_t written = output->seekable ? pwrite(fd, bytes, length, from) : write_to_pipe(output, bytes, length);
         if (written < 0 && errno != EINTR && errno != EAGAIN) return errno;
@@ -178,11 +178,13 @@ int output_start(struct output *output, const struct lab_capture_plan *plan, int
         .direct_fd = plan->seekable ? plan->direct_fd : -1,
         .ready_fd = plan->ready_fd,
         .wake_fd = wake_fd,
+        .bytes = (int64_t)plan->pieces * LAB_WRITE_BYTES,
         .seekable = plan->seekable,
         .bounce = malloc(PACKET_ROOM),
     };
     init_lock(output);
-    void *memory = mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    const int anonymous = MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE;
+    void *memory = mmap(NULL, (size_t)output->bytes, PROT_READ | PROT_WRITE, anonymous, -1, 0);
     output->memory = memory == MAP_FAILED ? NULL : memory;
     int error = output->bounce && output->memory ? 0 : -ENOMEM;
     if (!error) error = start_thread(&output->writer, -1, write_until_finished, output);
@@ -208,7 +210,7 @@ void output_abandon(struct output *output) {
 
 void output_free(struct output *output) {
     if (output->running) pthread_join(output->writer, NULL);
-    if (output->memory) munmap(output->memory, RING_BYTES);
+    if (output->memory) munmap(output->memory, (size_t)output->bytes);
     free(output->bounce);
     pthread_cond_destroy(&output->changed);
     pthread_mutex_destroy(&output->lock);

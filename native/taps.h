@@ -8,6 +8,7 @@
 #define LAB_SNAPLEN 262144
 /* Frames are written in pieces of so many bytes, aligned likewise in memory and in the file. */
 #define LAB_WRITE_BYTES 4194304
+#define LAB_MAX_PIECES 4096
 
 /* ---- filters: classic BPF, as libpcap compiles it ---- */
 
@@ -64,6 +65,8 @@ struct lab_capture_plan {
     int32_t direct_fd;   /* the same file, opened with O_DIRECT; -1: none */
     int32_t ready_fd;    /* an eventfd that is written to whenever more can be read from the file, and at the end */
     int32_t seekable;    /* non-zero: file_fd is a file, not a pipe */
+    int32_t pieces;      /* of LAB_WRITE_BYTES, that may wait to be written: 2 to LAB_MAX_PIECES */
+    int32_t reserved;
     int64_t limit;       /* end after so many frames; 0: never */
     int64_t limit_ns;    /* end after so long: take no frame that is younger; 0: never */
     const char *const *hosts; /* names for addresses: "ADDRESS NAME", one a text */

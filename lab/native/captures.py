@@ -14,10 +14,21 @@ from typing import Any
 from lab._native import ffi, lib
 from lab.errors import Unavailable
 
-__all__ = ["LONGEST_NS", "Counts", "Interface", "InterfaceCounts", "Recording", "RingPlan"]
+__all__ = [
+    "LARGEST_PIECES",
+    "LONGEST_NS",
+    "PIECE_BYTES",
+    "Counts",
+    "Interface",
+    "InterfaceCounts",
+    "Recording",
+    "RingPlan",
+]
 
 #: The longest that a capture may be told to last.
 LONGEST_NS = int(lib.LAB_MAX_CAPTURE_NS)
+#: What is written at once; and how many of these may wait.
+PIECE_BYTES, LARGEST_PIECES = int(lib.LAB_WRITE_BYTES), int(lib.LAB_MAX_PIECES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +87,9 @@ class Recording:
 
     file: a descriptor, of a file at its beginning or of a pipe; direct: the same file with O_DIRECT, or None; ready: an
     eventfd that is written to whenever there is more to be read. All stay the caller's, and open until ``close``. The
-    same holds for the rings' sockets. limit: ends after so many frames; limit_ns: after so
-    long. program: a filter to be run here. hosts: names
-    of addresses, "ADDRESS NAME" each. Raises Unavailable.
+    same holds for the rings' sockets. pieces: of 4 MiB, that may wait to be written. limit: ends after so many frames;
+    limit_ns: after so long. program: a filter to be run here. hosts: names of addresses, "ADDRESS NAME" each.
+    Raises Unavailable.
     """
 
     def __init__(
@@ -90,6 +101,7 @@ class Recording:
         direct: int | None,
         ready: int,
         seekable: bool,
+        pieces: int,
         limit: int = 0,
         limit_ns: int = 0,
         program: Sequence[tuple[int, int, int, int]] | None = None,
@@ -119,6 +131,7 @@ class Recording:
             plan.program, plan.program_length = array("struct lab_instruction", program), len(program)
         plan.hosts, plan.host_count = array("char *", [text(each) for each in hosts]), len(hosts)
         plan.file_fd, plan.direct_fd, plan.ready_fd = file, -1 if direct is None else direct, ready
+        plan.pieces = pieces
         plan.seekable, plan.limit, plan.limit_ns = seekable, limit, limit_ns
         plan.hardware, plan.system = text(uname.machine), text(f"{uname.sysname} {uname.release}")
         plan.application = text(application)

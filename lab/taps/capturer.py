@@ -23,7 +23,7 @@ from lab.native.captures import Counts, Interface, Recording
 from lab.taps.filters import EVERYTHING, NOTHING, Instruction, compile_filter
 from lab.taps.places import TapAt
 from lab.taps.speakers import Speakers
-from lab.taps.tapping import DIRECTIONS, blocks_for, open_tap
+from lab.taps.tapping import DIRECTIONS, blocks_for, open_tap, pieces_for
 from lab.taps.targets import Target
 
 __all__ = ["Capturer", "Taps"]
@@ -40,8 +40,9 @@ class Taps(Managed):
     """Taps on some interfaces: every frame that passes them from now on, and matches, will be captured.
 
     direction: "in", "out" or "inout"; on a loopback device the last keeps one copy of each packet, unless both_copies.
-    buffer_bytes: of the rings of one interface; None: up to 64 MiB a CPU. Raises UsageError for what can't be asked,
-    with libpcap's own message for a filter; Unavailable where an interface can't be tapped.
+    buffer_bytes: of the rings of one interface, and as many for what waits to be written; None: up to 64 MiB a CPU.
+    Raises UsageError for what can't be asked, with libpcap's own message for a filter; Unavailable where an interface
+    can't be tapped.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class Taps(Managed):
         #: The filter that is run here, not by the kernel; or None.
         self.program = compiled if _ABOUT_TAGS.search(filter) else None
         blocks = blocks_for(len(places), buffer_bytes)
+        #: Of 4 MiB, that may wait to be written.
+        self.pieces = pieces_for(blocks)
         with contextlib.ExitStack() as opened:
             self.taps = tuple(
                 opened.enter_context(
@@ -168,6 +171,7 @@ class Capturer(Managed):
                 direct=target.direct,
                 ready=self.ready,
                 seekable=target.seekable,
+                pieces=taps.pieces,
                 limit=limit,
                 limit_ns=limit_ns,
                 program=taps.program,

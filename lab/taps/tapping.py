@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab.errors import Unavailable
-from lab.native.captures import RingPlan
+from lab.native.captures import LARGEST_PIECES, PIECE_BYTES, RingPlan
 from lab.taps import rtnetlink
 from lab.taps.filters import NOTHING, Instruction, attach, one_way
 
-__all__ = ["DIRECTIONS", "Tap", "blocks_for", "link_type_of", "open_tap"]
+__all__ = ["DIRECTIONS", "Tap", "blocks_for", "link_type_of", "open_tap", "pieces_for"]
 
 #: What of an interface is seen.
 DIRECTIONS = ("in", "out", "inout")
@@ -30,7 +30,7 @@ DIRECTIONS = ("in", "out", "inout")
 #: Bytes of a ring's block; the longest frame must fit one.
 _BLOCK_BYTES = 1 << 20
 _BLOCKS = 64
-_LEAST_BLOCKS = 4
+_LEAST_BLOCKS, _LEAST_PIECES = 4, 4
 _ALL_BLOCKS = 512
 _RETIRE_MS = 20
 _SLOT_BYTES = 2048  # only checked against the block's size: frames are packed one after another
@@ -92,6 +92,11 @@ def blocks_for(interfaces: int, buffer_bytes: int | None = None) -> int:
     if buffer_bytes is None:
         return max(_LEAST_BLOCKS, min(_BLOCKS, _ALL_BLOCKS // (rings * interfaces)))
     return max(_LEAST_BLOCKS, -(-buffer_bytes // (_BLOCK_BYTES * rings)))
+
+
+def pieces_for(blocks: int) -> int:
+    """How many pieces of 4 MiB may wait to be written: as much memory as the rings of one interface have."""
+    return max(_LEAST_PIECES, min(LARGEST_PIECES, blocks * _ring_count() * _BLOCK_BYTES // PIECE_BYTES))
 
 
 def _ring_count() -> int:

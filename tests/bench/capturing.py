@@ -44,7 +44,7 @@ HERE = Path(__file__).resolve().parent
 LARGE_MIB = 64 * (os.cpu_count() or 1)
 MAX_CPU, MIN_RATE = 1.1, 1.0
 #: What the lab's process may have at most, and by how much it may grow: rings, pieces to be written, and Python.
-MAX_MIB, MAX_GROWTH_MIB = LARGE_MIB + 32 + 64, 8
+MAX_MIB, MAX_GROWTH_MIB = 2 * LARGE_MIB + 64, 8
 READY_S, IDLE_S, LIMIT_S = 30.0, 1.2, 120.0  # tcpdump gets its last frames from the kernel after a second
 
 

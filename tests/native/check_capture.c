@@ -48,6 +48,7 @@ static void open_all(struct taking *taking, int file_fd, bool seekable) {
     taking->plan.interfaces = &taking->interface, taking->plan.interface_count = 1;
     taking->plan.file_fd = file_fd, taking->plan.direct_fd = -1, taking->plan.seekable = seekable;
     taking->plan.ready_fd = eventfd(0, EFD_NONBLOCK);
+    taking->plan.pieces = 8;
 }
 
 static void start(struct taking *taking) {
