@@ -15,10 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+from lab.capturing import taps_of
 from lab.conditions import WAYS
 from lab.errors import Unavailable, errno_name
 from lab.host import clocksource
 from lab.native.clock import clock_cost
+from lab.taps.capturer import Taps
 from lab.world import HostWorld, Place, PrivateWorld
 from lab.world.baselines import CROSSES
 from lab.world.links import LINKS
@@ -93,12 +95,13 @@ def _block(item: Item, name: str, text: str) -> list[str]:
 
 
 def doctor() -> Report:
-    """Checks the package, namespaces, links, raw sockets, IPv6, CPUs and the clock of this machine."""
+    """Checks the package, namespaces, links, raw sockets, capture, IPv6, CPUs and the clock of this machine."""
     checks: tuple[Callable[[], Iterator[Item]], ...] = (
         _package,
         _private_world,
         _host_lo,
         _ping_on_host,
+        _capture_on_host,
         _cpus,
         _clock,
     )
@@ -151,6 +154,7 @@ def _private_world() -> Iterator[Item]:
         for family in (4, 6):
             yield _raw_socket(world, family)
         yield _stamps(world)
+        yield _taps(world)
         for name in WAYS:
             yield _way(world, name)
         yield _impairment()
@@ -204,6 +208,18 @@ def _stamps(world: PrivateWorld) -> Item:
     return Item("stamps", "ok", "the kernel stamps packets: --stages tells where the time goes")
 
 
+def _taps(world: PrivateWorld) -> Item:
+    """Whether frames can be captured."""
+    try:
+        with taps_of("lo", world) as places, Taps(places) as taps:
+            rings = len(taps.taps[0].sockets)
+            return Item(
+                "capture", "ok", f"the kernel maps {rings} rings of {taps.taps[0].blocks} MiB, one for each CPU"
+            )
+    except Unavailable as error:
+        return Item("capture", "missing", error.reason, error.fix, "no lab capture, and no lab exec --capture")
+
+
 def _raw_socket(world: PrivateWorld, family: int) -> Item:
     protocol = socket.IPPROTO_ICMP if family == 4 else socket.IPPROTO_ICMPV6
     try:
@@ -249,6 +265,18 @@ def _ping_on_host() -> Iterator[Item]:
     evidence = "; ".join(f"{name}: {why}" for name, why in tried.items())
     fix = f"sysctl -w net.ipv4.ping_group_range='{os.getgid()} {os.getgid()}', or run as root"
     yield Item("host-icmp", "partial", evidence, fix, "no icmp with --world host; a private world has it")
+
+
+def _capture_on_host() -> Iterator[Item]:
+    """A packet socket of no protocol sees nothing; whether it may be opened tells."""
+    try:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0):
+            yield Item("host-capture", "ok", "this machine's own network gives us a packet socket")
+    except OSError as error:
+        evidence = f"packet socket: {errno_name(error.errno or 0)}"
+        fix = "Run as root, or with CAP_NET_RAW"
+        cost = "no lab capture of this machine's own network; a private world (lab exec --capture) has it"
+        yield Item("host-capture", "partial", evidence, fix, cost)
 
 
 def _cpus() -> Iterator[Item]:

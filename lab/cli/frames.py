@@ -90,7 +90,7 @@ def _show_frames(capture: Capture, count: int | None, output: Path | None, as_js
     from lab.taps.tables import frame_table
 
     frames = capture.frames
-    found = range(len(frames.columns("time_ns", stop=count)["time_ns"]))
+    found = range(len(frames) if count is None else len(frames.columns("time_ns", stop=count)["time_ns"]))
     if output is not None:
         _write(_in_pieces(frames, found), output, as_json)
     if as_json:
