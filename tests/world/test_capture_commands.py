@@ -25,7 +25,7 @@ def start(tmp_path):
     started = []
 
     def start(*arguments, **more):
-        command = [*LAB, "capture", *arguments]
+        command = ["env", "--default-signal=HUP", *LAB, "capture", *arguments]  # under nohup it is ignored
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **more}
         process = subprocess.Popen(command, cwd=tmp_path, **options)
         started.append(process)

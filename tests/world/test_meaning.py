@@ -53,14 +53,14 @@ input()
 
 @pytest.fixture
 def tapped(tmp_path):
-    """Captures a device of a world while a function runs, and returns the file. comments: gives those to be in it."""
+    """Captures a device of a world while a function runs, and returns the file. speakers: are told in it."""
 
-    def tapped(world, device, act, *, both_copies=False, comments=list):
+    def tapped(world, device, act, *, both_copies=False, speakers=()):
         path = tmp_path / f"{device}.pcapng"
         place = TapAt(name=device, interface=device, socket_at=world.socket, description="")
         with Capturer(Taps([place], both_copies=both_copies), Target(path)) as capturer:
             act()
-            capturer.stop(comments())
+            capturer.stop(speakers)
             assert capturer.totals().lossless
         return path
 
@@ -220,12 +220,7 @@ def test_both_processes_of_a_flow_are_named(world, tapped, wait_until, family, k
 
     started = []
     with Speakers(world.socket) as speakers:
-
-        def comments():
-            speakers.stop()
-            return speakers.comments()
-
-        path = tapped(world, "lo", talk, comments=comments)
+        path = tapped(world, "lo", talk, speakers=[speakers])
         pids = [process.pid for process in started]
         for process in started:
             process.communicate("\n")

@@ -33,7 +33,8 @@ RECORDERS = {
     "tcpdump of lo": ("tcpdump", "-i", "lo", "-U"),
     "tcpdump of any, cooked": ("tcpdump", "-i", "any", "--time-stamp-precision=nano", "-y", "LINUX_SLL", "-U"),
     "tcpdump of any, cooked anew": ("tcpdump", "-i", "any", "-y", "LINUX_SLL2", "-U"),
-    "dumpcap of both": ("dumpcap", "-i", "lo", "-i", "veth"),
+    # Of several interfaces dumpcap holds 1,000 frames at most until they are written, unless told otherwise.
+    "dumpcap of both": ("dumpcap", "-i", "lo", "-i", "veth", "-N", "1000000"),
     "dumpcap of veth, as pcap": ("dumpcap", "-i", "veth", "-P"),
 }
 
