@@ -110,6 +110,8 @@ class FrameFile(Managed):
 
         Of the file, no more is read than up to `stop`.
         """
+        if not self._count and (start, stop) == (0, None):
+            return self._read_all(names)
         from_end = start < 0 or stop is None or stop < 0
         self._index(None if from_end else stop)
         start, stop, _step = slice(start, stop).indices(self._count)
@@ -208,6 +210,28 @@ class FrameFile(Managed):
             self._count += got
             if got < limit:
                 return
+
+    def _read_all(self, names: tuple[str, ...]) -> Arrays:
+        """The columns of a file of which nothing is indexed yet, in one pass with that."""
+        room, got = _STRETCH, _STRETCH
+        arrays = _arrays(names, room)
+        while got == _STRETCH:
+            if self._count + _STRETCH > room:
+                room = self._rows_to_come()
+                more = _arrays(names, room)
+                for name, array in arrays.items():
+                    more[name][: self._count] = array[: self._count]
+                arrays = more
+            self._marks.append(self._reader.mark())
+            got = self._reader.read(self._file.contents, arrays, self._count, _STRETCH)
+            self._count += got
+        return {name: array[: self._count] for name, array in arrays.items()}
+
+    def _rows_to_come(self) -> int:
+        """Rows for all of the file, by the bytes that a frame took so far, and a little more; a stretch at least."""
+        read = int(self._reader.state.offset)
+        left = (len(self._file) - read) * self._count // read
+        return self._count + _STRETCH + left + left // 32
 
     def _of_frame(self, number: int, *names: str) -> list[int]:
         stretch = number // _STRETCH

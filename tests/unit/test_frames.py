@@ -254,6 +254,23 @@ def test_columns_of_some_frames(many, start, stop):
     assert many().columns("time_ns", start=start, stop=stop)["time_ns"].tolist() == list(range(1000))[start:stop]
 
 
+@pytest.mark.parametrize("sizes", [(2_000, 10), (10, 2_000), (500, 500)])
+def test_all_columns_in_one_pass(opened, monkeypatch, sizes):
+    """However wrong the first frames let it guess how many are to come; and any frame is found afterwards."""
+    monkeypatch.setattr(frames, "_STRETCH", 64)
+    made = Pcapng().begun()
+    for i in range(1_024):
+        made.frame(struct.pack("!H", i) + bytes(sizes[i > 500]), i)
+    file = opened(made.bytes)
+    columns = file.columns("time_ns", "captured", "source")
+    assert columns["time_ns"].tolist() == list(range(1_024))
+    assert columns["captured"].tolist() == [2 + sizes[i > 500] for i in range(1_024)]
+    assert columns["source"].shape == (1_024, 16)
+    assert len(file) == 1_024
+    for number in (1_023, 0, 64, 700):
+        assert bytes(file.frame_bytes(number)[:2]) == struct.pack("!H", number)
+
+
 def test_no_more_is_read_than_is_asked_for(opened):
     made = Pcapng().begun()
     for i in range(40_000):
