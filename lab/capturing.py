@@ -6,13 +6,13 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lab.conditions import LINKS
 from lab.errors import Unavailable, UsageError
-from lab.taps.places import TapAt
+from lab.taps.places import SocketAt, TapAt
 from lab.world import Place, visit
 from lab.world.place import ENDS
 
@@ -122,7 +122,7 @@ def _described(place: Place, end: str, device: str) -> str:
     return f"{device} {whose}"
 
 
-def _opener(place: Place, end: str) -> Callable[[int, int, int], socket.socket]:
+def _opener(place: Place, end: str) -> SocketAt:
     opened = partial(place.socket, end=end)
     if place.kind != "host":
         return opened

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from lab.checks import pick
 from lab.errors import Unavailable
+from lab.taps.places import SocketAt
 from lab.world import Place, visit
 from lab.world.stamping import Stamping
 
@@ -42,7 +43,7 @@ def scapy_sockets(world: str | int | Place | None = None, *, end: str = "near") 
                 yield
 
 
-def _try_packet_socket(socket_at: Callable[[int, int, int], socket.socket]) -> None:
+def _try_packet_socket(socket_at: SocketAt) -> None:
     """Raises Unavailable at once, rather than in a sniffer's thread, if there is no right to open them."""
     try:
         socket_at(socket.AF_PACKET, socket.SOCK_DGRAM, 0).close()

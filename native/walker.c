@@ -69,7 +69,8 @@ static uint64_t count_loss(struct lab_capture *capture, int ring, struct lab_int
 
 /* Marks its ports, so that of all sockets those can be told that are about what was captured. */
 static void mark_ports(struct lab_capture *capture, const unsigned char *bytes, const struct packet *packet) {
-    struct lab_frame frame = {.captured = packet->captured, .length = packet->length, .flags = packet->flags};
+    struct lab_frame frame; /* lab_dissect clears what it does not set */
+    frame.captured = packet->captured, frame.length = packet->length, frame.flags = packet->flags, frame.direction = 0;
     lab_dissect(&frame, bytes, (uint32_t)capture->link_types[packet->interface], 0);
     if (!(frame.has & LAB_HAS_PORTS)) return;
     const uint16_t ports[] = {frame.source_port, frame.destination_port};

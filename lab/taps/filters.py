@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from lab.errors import UsageError
 
-__all__ = ["EVERYTHING", "NOTHING", "Instruction", "attach", "compile_filter", "one_way"]
+__all__ = ["EVERYTHING", "NOTHING", "SNAPLEN", "Instruction", "attach", "compile_filter", "one_way"]
 
-#: Frames are never longer, so a program's "keep all" is this.
-_SNAPLEN = 262_144
+#: Bytes of a frame that are kept: all, as the largest on lo have 65,549; so a program's "keep all" is this.
+SNAPLEN = 262_144
 
 #: libpcap's own numbers (DLT_*) of those link types whose number in files (LINKTYPE_*) is another (pcap-linktype(7)).
 _AS_LIBPCAP_HAS_IT = {100: 11, 101: 12}  # LLC/SNAP over ATM; IP without a link layer
@@ -35,7 +35,7 @@ class Instruction(NamedTuple):
 #: Lets no frame through.
 NOTHING = (Instruction(_RETURN, 0, 0, 0),)
 #: Lets all through.
-EVERYTHING = (Instruction(_RETURN, 0, 0, _SNAPLEN),)
+EVERYTHING = (Instruction(_RETURN, 0, 0, SNAPLEN),)
 
 
 def compile_filter(text: str, link_type: int = 1) -> tuple[Instruction, ...]:
@@ -47,7 +47,7 @@ def compile_filter(text: str, link_type: int = 1) -> tuple[Instruction, ...]:
 
     try:
         number = _AS_LIBPCAP_HAS_IT.get(link_type, link_type)
-        program = cypcap.compile(number, _SNAPLEN, text, True, cypcap.NETMASK_UNKNOWN)
+        program = cypcap.compile(number, SNAPLEN, text, True, cypcap.NETMASK_UNKNOWN)
     except (cypcap.Error, ValueError, UnicodeError) as error:
         why = error.args[-1] if isinstance(error, cypcap.Error) else f"{error}"
         raise UsageError(

@@ -16,8 +16,8 @@ from lab.native.captures import LONGEST_NS, Counts
 from lab.taps.capturer import Capturer, Taps, Totals
 from lab.taps.captures import Capture
 from lab.taps.frames import FrameFile
-from lab.taps.places import TapAt
-from lab.taps.speakers import SocketAt, Speakers
+from lab.taps.places import SocketAt, TapAt
+from lab.taps.speakers import Speakers
 from lab.taps.targets import Target
 from lab.units import byte_count
 from lab.units import duration as in_ns

@@ -6,7 +6,10 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["TapAt"]
+__all__ = ["SocketAt", "TapAt"]
+
+#: Opens a socket in the network that is meant: family, type, protocol.
+SocketAt = Callable[[int, int, int], socket.socket]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,5 +22,5 @@ class TapAt:
 
     name: str
     interface: str
-    socket_at: Callable[[int, int, int], socket.socket]
+    socket_at: SocketAt
     description: str

@@ -17,7 +17,7 @@ from scapy.utils import atol, itom
 from scapy.utils6 import construct_source_candidate_set, in6_getscope
 
 from lab.taps import rtnetlink
-from lab.taps.rtnetlink import SocketAt
+from lab.taps.places import SocketAt
 from lab.taps.supersockets import L2Socket, L3Socket, ListenSocket
 
 __all__ = ["in_network"]

@@ -9,16 +9,17 @@ from __future__ import annotations
 import mmap
 import socket
 import struct
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import NamedTuple
 
 from lab.errors import Unavailable
 from lab.taps.filters import Instruction, attach
+from lab.taps.places import SocketAt
 
-__all__ = ["SNAPLEN", "Frame", "Ring", "open_tap"]
+__all__ = ["BLOCKS", "BLOCK_BYTES", "Frame", "Ring", "add_ring", "open_tap"]
 
-#: Bytes of a frame that are kept: all, as the largest on lo have 65,549.
-SNAPLEN = 262_144
+#: Bytes of a ring's block, which the longest frame must fit; and how many a ring has by default.
+BLOCK_BYTES, BLOCKS = 1 << 20, 64
 
 # linux/if_packet.h
 _SOL_PACKET = 263
@@ -27,7 +28,7 @@ _TPACKET_V3 = 2
 _USER, _VLAN_VALID = 0x1, 0x10
 
 _ETH_P_ALL = 3
-_BLOCK_BYTES, _BLOCKS, _RETIRE_MS = 1 << 20, 64, 20
+_RETIRE_MS = 20
 _SLOT_BYTES = 2048  # only checked against the block's size: frames are packed one after another
 _BLOCK = struct.Struct("=8x3I")  # tpacket_block_desc: status, frames, offset of the first
 _STATUS_AT = 8
@@ -52,7 +53,7 @@ def open_tap(
     protocol: int = _ETH_P_ALL,
     outgoing: bool = False,
     program: tuple[Instruction, ...] = (),
-    socket_at: Callable[[int, int, int], socket.socket] = socket.socket,
+    socket_at: SocketAt = socket.socket,
 ) -> socket.socket:
     """A packet socket that sees every frame that comes in on an interface of the current network namespace.
 
@@ -63,19 +64,24 @@ def open_tap(
     """
     tap = socket_at(socket.AF_PACKET, socket.SOCK_RAW, 0)
     try:
-        tap.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
         tap.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, not outgoing)
         if program:
             attach(tap, program)
-        slots = _BLOCKS * _BLOCK_BYTES // _SLOT_BYTES
-        request = struct.pack("=7I", _BLOCK_BYTES, _BLOCKS, _SLOT_BYTES, slots, _RETIRE_MS, 0, 0)
-        tap.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
+        add_ring(tap, BLOCKS)
         tap.bind((interface, protocol))
     except OSError as error:
         tap.close()
-        fix = f"It takes Linux 4.20 or newer and {_BLOCKS * _BLOCK_BYTES >> 20} MiB of free memory"
+        fix = f"It takes Linux 4.20 or newer and {BLOCKS * BLOCK_BYTES >> 20} MiB of free memory"
         raise Unavailable(f"cannot tap {interface}", errno=error.errno, fix=fix) from error
     return tap
+
+
+def add_ring(tap: socket.socket, blocks: int) -> None:
+    """Has the kernel put a packet socket's frames into a ring of so many blocks, to be mapped. Raises OSError."""
+    tap.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
+    slots = blocks * BLOCK_BYTES // _SLOT_BYTES
+    request = struct.pack("=7I", BLOCK_BYTES, blocks, _SLOT_BYTES, slots, _RETIRE_MS, 0, 0)
+    tap.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
 
 
 class Ring:
@@ -83,7 +89,7 @@ class Ring:
 
     def __init__(self, tap: socket.socket) -> None:
         self._tap = tap
-        self._memory = mmap.mmap(tap.fileno(), _BLOCKS * _BLOCK_BYTES)
+        self._memory = mmap.mmap(tap.fileno(), BLOCKS * BLOCK_BYTES)
         self._block = 0
         self._received = self._dropped = 0
 
@@ -91,7 +97,7 @@ class Ring:
         """The frames of the blocks that the kernel has handed over, each block given back when it is read."""
         memory = memoryview(self._memory)
         while True:
-            start = self._block * _BLOCK_BYTES
+            start = self._block * BLOCK_BYTES
             status, count, first = _BLOCK.unpack_from(memory, start)
             if not status & _USER:
                 return
@@ -106,7 +112,7 @@ class Ring:
                 yield Frame(sec * 1_000_000_000 + nsec, data, length, bits, kind)
                 at += step
             struct.pack_into("=I", memory, start + _STATUS_AT, 0)
-            self._block = (self._block + 1) % _BLOCKS
+            self._block = (self._block + 1) % BLOCKS
 
     def close(self) -> None:
         """Lets go of the ring, whose frames are gone with it."""

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lab.errors import Unavailable
+from lab.taps.netlink import dump
+from lab.taps.places import SocketAt
 
-__all__ = ["Address", "Interface", "Route", "SocketAt", "addresses", "drops", "interfaces", "routes"]
+__all__ = ["Address", "Interface", "Route", "addresses", "drops", "interfaces", "routes"]
 
-#: Opens a socket in the network that is meant: family, type, protocol.
-SocketAt = Callable[[int, int, int], socket.socket]
-
-# linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+# linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h
 _ATTRIBUTE = struct.Struct("=HH")  # rtattr: length, type
 _LINK, _ADDRESS, _ROUTE = struct.Struct("=BxHiII"), struct.Struct("=4BI"), struct.Struct("=8BI")
-_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_STATS64 = 1, 3, 23
 _RX_DROPPED = 6  # its place in rtnl_link_stats64
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 4, 5, 6, 7
 _RTN_UNICAST, _RTN_LOCAL = 1, 2
-_REPLY_BYTES = 1 << 16
 
 Attributes = dict[int, bytes]
 
@@ -120,27 +115,10 @@ def _dump(
     empty = bytes([family]).ljust(body.size, b"\0")
     try:
         with socket_at(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as channel:
-            flags = _NLM_F_REQUEST | _NLM_F_DUMP
-            channel.send(_HEADER.pack(_HEADER.size + len(empty), request, flags, 1, 0) + empty)
-            for kind, message in _messages(channel):
-                if kind == _NLMSG_ERROR:
-                    (number,) = struct.unpack_from("=i", message)
-                    raise OSError(-number, "netlink")
+            for message in dump(channel, request, empty):
                 yield body.unpack_from(message), _attributes(message[body.size :])
     except OSError as error:
         raise Unavailable("cannot ask for interfaces and routes", errno=error.errno, fix="See lab doctor") from error
-
-
-def _messages(channel: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """Type and body of each message of the reply."""
-    while True:
-        reply = channel.recv(_REPLY_BYTES)
-        while reply:
-            length, kind, *_ = _HEADER.unpack_from(reply)
-            if kind == _NLMSG_DONE:
-                return
-            yield kind, reply[_HEADER.size : length]
-            reply = reply[length + -length % 4 :]
 
 
 def _attributes(data: bytes) -> Attributes:

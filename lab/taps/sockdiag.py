@@ -1,7 +1,4 @@
-"""The TCP and UDP sockets of a network namespace, as the kernel lists them (sock_diag(7)), and whose they are.
-
-Requests are packed here: pyroute2's own client can't be used while an event loop runs, as one does in a notebook.
-"""
+"""The TCP and UDP sockets of a network namespace, as the kernel lists them (sock_diag(7)), and whose they are."""
 
 from __future__ import annotations
 
@@ -13,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from lab.taps.netlink import dump
+
 __all__ = ["NETLINK_SOCK_DIAG", "PROTOCOLS", "Owner", "Socket", "list_sockets", "owners"]
 
 NETLINK_SOCK_DIAG = 4  # linux/netlink.h
@@ -20,16 +19,12 @@ NETLINK_SOCK_DIAG = 4  # linux/netlink.h
 PROTOCOLS = {socket.IPPROTO_TCP: "tcp", socket.IPPROTO_UDP: "udp"}
 
 _SOCK_DIAG_BY_FAMILY = 20  # linux/sock_diag.h
-_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300  # linux/netlink.h
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _REQUEST = struct.Struct("=BBxxI48x")  # inet_diag_req_v2: family, protocol, states; all sockets
 # inet_diag_msg: family, state; ports, addresses, device and cookie; timers, queues, user; inode
 _SOCKET = struct.Struct("=BBxx2s2s16s16s12x16xI")
 _TIME_WAIT, _LISTENING, _ALL = 6, 10, 0xFFF  # net/tcp_states.h
 #: Those that a process may have. The kernel looks through all others for nothing: without them it takes half the time.
 _STATES = _ALL & ~(1 << _TIME_WAIT)
-_BUFFER_BYTES = 1 << 16
 _V4_IN_V6 = bytes(10) + b"\xff\xff"  # RFC 4291, 2.5.5.2
 
 
@@ -60,9 +55,7 @@ def list_sockets(netlink: socket.socket) -> Iterator[Socket]:
     for family in (socket.AF_INET, socket.AF_INET6):
         for protocol, name in PROTOCOLS.items():
             request = _REQUEST.pack(family, protocol, _STATES)
-            length = _HEADER.size + len(request)
-            netlink.send(_HEADER.pack(length, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 0, 0) + request)
-            for told in _replies(netlink):
+            for told in dump(netlink, _SOCK_DIAG_BY_FAMILY, request):
                 family_, state, local_port, remote_port, local, remote, inode = _SOCKET.unpack_from(told)
                 if inode:  # else no process has it yet, or any more
                     yield Socket(
@@ -74,22 +67,6 @@ def list_sockets(netlink: socket.socket) -> Iterator[Socket]:
                         protocol == socket.IPPROTO_TCP and state == _LISTENING,
                         inode,
                     )
-
-
-def _replies(netlink: socket.socket) -> Iterator[bytes]:
-    """The bodies of the answer to a dump request (netlink(7))."""
-    while True:
-        data, at = netlink.recv(_BUFFER_BYTES), 0
-        while at < len(data):
-            length, kind, *_ = _HEADER.unpack_from(data, at)
-            body = data[at + _HEADER.size : at + length]
-            if kind == _NLMSG_DONE:
-                return
-            if kind == _NLMSG_ERROR:
-                (number,) = struct.unpack_from("=i", body)
-                raise OSError(-number, os.strerror(-number), "sock_diag")
-            yield body
-            at += (length + 3) & ~3
 
 
 def _address(family: int, packed: bytes) -> bytes:

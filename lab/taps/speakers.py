@@ -19,11 +19,12 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, unquote
 
 from lab.managed import Managed
+from lab.taps.places import SocketAt
 from lab.taps.sockdiag import NETLINK_SOCK_DIAG, Owner, Socket, list_sockets, owners
 
 if TYPE_CHECKING:
@@ -45,8 +46,6 @@ _GROWTH = 1.2
 _TIMEOUT_S = 5
 #: Sockets that are kept, so that the comments stay within a block that readers accept (16 MiB in Wireshark).
 _MAX_SOCKETS = 20_000
-
-SocketAt = Callable[[int, int, int], socket.socket]
 
 
 class Speaker(NamedTuple):

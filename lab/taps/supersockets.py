@@ -23,9 +23,9 @@ from scapy.interfaces import resolve_iface
 from scapy.supersocket import SuperSocket
 
 from lab.errors import Unavailable, UsageError
-from lab.taps.filters import Instruction, attach, compile_filter
+from lab.taps.filters import SNAPLEN, Instruction, attach, compile_filter
 from lab.taps.packets import Packet, exact_time
-from lab.taps.ring import SNAPLEN, Ring, open_tap
+from lab.taps.ring import Ring, open_tap
 from lab.taps.tapping import link_type_of
 
 __all__ = ["L2Socket", "L3Socket", "ListenSocket"]

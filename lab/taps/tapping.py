@@ -21,27 +21,22 @@ from lab.errors import Unavailable
 from lab.native.captures import LARGEST_PIECES, PIECE_BYTES, RingPlan
 from lab.taps import rtnetlink
 from lab.taps.filters import NOTHING, Instruction, attach, one_way
+from lab.taps.places import SocketAt
+from lab.taps.ring import BLOCK_BYTES, BLOCKS, add_ring
 
 __all__ = ["DIRECTIONS", "Tap", "blocks_for", "link_type_of", "open_tap", "pieces_for"]
 
 #: What of an interface is seen.
 DIRECTIONS = ("in", "out", "inout")
 
-#: Bytes of a ring's block; the longest frame must fit one.
-_BLOCK_BYTES = 1 << 20
-_BLOCKS = 64
 _LEAST_BLOCKS, _LEAST_PIECES = 4, 4
 _ALL_BLOCKS = 512
-_RETIRE_MS = 20
-_SLOT_BYTES = 2048  # only checked against the block's size: frames are packed one after another
 
 #: "0-3", or "0,2-5" where some are offline.
 _ONLINE = Path("/sys/devices/system/cpu/online")
 
 # linux/if_packet.h, linux/if_ether.h, linux/sockios.h, linux/if_arp.h
-_SOL_PACKET = 263
-_PACKET_RX_RING, _PACKET_VERSION, _PACKET_FANOUT = 5, 10, 18
-_TPACKET_V3 = 2
+_SOL_PACKET, _PACKET_FANOUT = 263, 18
 _FANOUT_CPU, _FANOUT_UNIQUE, _FANOUT_MOST = 2, 0x2000, 256
 _ETH_P_ALL = 3
 _SIOCGIFHWADDR = 0x8927
@@ -70,7 +65,7 @@ class Tap:
     def rings(self, index: int) -> list[RingPlan]:
         """What C needs of them; index: the interface's number in the file."""
         return [
-            RingPlan(fd=each.fileno(), interface=index, block_bytes=_BLOCK_BYTES, blocks=self.blocks)
+            RingPlan(fd=each.fileno(), interface=index, block_bytes=BLOCK_BYTES, blocks=self.blocks)
             for each in self.sockets
         ]
 
@@ -90,13 +85,13 @@ def blocks_for(interfaces: int, buffer_bytes: int | None = None) -> int:
     """How many blocks each ring gets: so that those of an interface hold `buffer_bytes`; or a default."""
     rings = _ring_count()
     if buffer_bytes is None:
-        return max(_LEAST_BLOCKS, min(_BLOCKS, _ALL_BLOCKS // (rings * interfaces)))
-    return max(_LEAST_BLOCKS, -(-buffer_bytes // (_BLOCK_BYTES * rings)))
+        return max(_LEAST_BLOCKS, min(BLOCKS, _ALL_BLOCKS // (rings * interfaces)))
+    return max(_LEAST_BLOCKS, -(-buffer_bytes // (BLOCK_BYTES * rings)))
 
 
 def pieces_for(blocks: int) -> int:
     """How many pieces of 4 MiB may wait to be written: as much memory as the rings of one interface have."""
-    return max(_LEAST_PIECES, min(LARGEST_PIECES, blocks * _ring_count() * _BLOCK_BYTES // PIECE_BYTES))
+    return max(_LEAST_PIECES, min(LARGEST_PIECES, blocks * _ring_count() * BLOCK_BYTES // PIECE_BYTES))
 
 
 def _ring_count() -> int:
@@ -111,8 +106,8 @@ def open_tap(
     program: Callable[[int], Sequence[Instruction]],
     direction: str = "inout",
     both_copies: bool = False,
-    blocks: int = _BLOCKS,
-    socket_at: Callable[[int, int, int], socket.socket] = socket.socket,
+    blocks: int = BLOCKS,
+    socket_at: SocketAt = socket.socket,
 ) -> Tap:
     """Taps an interface: every frame that passes it from the return of this call on, and matches.
 
@@ -169,7 +164,7 @@ def _drops(channel: socket.socket, interface: str) -> int | None:
     return rtnetlink.drops(lambda *_: channel.dup(), interface)
 
 
-def _open(socket_at: Callable[[int, int, int], socket.socket]) -> socket.socket:
+def _open(socket_at: SocketAt) -> socket.socket:
     """Unbound, and of no protocol: so nothing reaches it."""
     return socket_at(socket.AF_PACKET, socket.SOCK_RAW, 0)
 
@@ -180,10 +175,7 @@ def _hardware_type(tap: socket.socket, interface: str) -> int:
 
 
 def _set_up(tap: socket.socket, interface: str, blocks: int) -> None:
-    tap.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
-    slots = blocks * _BLOCK_BYTES // _SLOT_BYTES
-    request = struct.pack("=7I", _BLOCK_BYTES, blocks, _SLOT_BYTES, slots, _RETIRE_MS, 0, 0)
-    tap.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
+    add_ring(tap, blocks)
     attach(tap, NOTHING)
     tap.bind((interface, _ETH_P_ALL))
 

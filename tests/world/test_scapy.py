@@ -11,7 +11,7 @@ import time
 import pytest
 
 import lab
-from lab.taps.ring import SNAPLEN
+from lab.taps.filters import SNAPLEN
 
 PATIENCE_S = 20
 NO_MACS = {"src": "00:00:00:00:00:00", "dst": "00:00:00:00:00:00"}
