@@ -169,6 +169,7 @@ static void ip4(struct walk *walk, bool checksums) {
     uint32_t fragment = get16(header + 6);
     frame->has |= LAB_HAS_IP;
     frame->family = 4;
+    frame->network_offset = (uint16_t)walk->at;
     frame->ttl = header[8];
     frame->protocol = header[9];
     memcpy(frame->source, header + 12, 4);
@@ -233,6 +234,7 @@ static void ip6(struct walk *walk, bool checksums) {
     size_t length = get16(header + 4);
     frame->has |= LAB_HAS_IP;
     frame->family = 6;
+    frame->network_offset = (uint16_t)walk->at;
     frame->protocol = header[6];
     frame->ttl = header[7];
     memcpy(frame->source, header + 8, 16);

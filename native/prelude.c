@@ -1,1 +1,2 @@
 #include "frames.h"
+#include "inject.h"

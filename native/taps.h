@@ -217,6 +217,7 @@ struct lab_frame {
     uint16_t tcp_flags;          /* the lower 12 bits of bytes 12 and 13 */
     uint16_t tcp_window;         /* not scaled */
     uint16_t tcp_mss;
+    uint16_t network_offset;     /* from the frame's first byte: of its IP header; with LAB_HAS_IP */
     uint8_t tcp_window_scale;
     uint8_t tcp_sacks;           /* blocks in tcp_sack: 0 to 4 */
     uint8_t direction;           /* 0: unknown, 1: in, 2: out */
@@ -227,7 +228,7 @@ struct lab_frame {
     uint8_t icmp_type;
     uint8_t icmp_code;
     uint8_t checksum;            /* enum lab_checksum */
-    uint8_t reserved[6];
+    uint8_t reserved[4];
 };
 
 #define LAB_HAS_VLAN 1
