@@ -1,0 +1,1 @@
+"""From what is to be injected, and where, to what came of it."""

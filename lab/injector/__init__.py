@@ -1,0 +1,1 @@
+"""Injection: what is sent, by which way, when, and how much of it is delivered."""
