@@ -1,1 +1,208 @@
 """From what is to be injected, and where, to what came of it."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+from lab.checks import check_count, pick
+from lab.errors import Unavailable
+from lab.injector.counting import Counter, open_counter
+from lab.injector.lanes import Senders, run_lanes
+from lab.injector.pacing import ARRIVALS, Schedule, due_times, packets_in_all
+from lab.injector.result import Injection, Sent
+from lab.injector.source import Source
+from lab.injector.sources import open_source
+from lab.injector.survey import Survey, survey
+from lab.injector.towards import Towards, towards
+from lab.native.injection import MOST_LANES, MOST_PACKETS, WAYS, Field, Lane, Pace, Packets, Sum
+from lab.units import format_duration
+from lab.world import Place, visit
+
+__all__ = ["inject"]
+
+#: Runs that are larger, or longer, are told of before they begin.
+_LARGE, _LONG_NS = 100_000, 10_000_000_000
+#: Threads that share the work begin together, so long after they were made.
+_START_NS = 5_000_000
+_PATHS = ("l2", "l3")
+
+
+def inject(
+    packets: Any,
+    where: str = "lo",
+    *,
+    world: str | int | Place | None = None,
+    rate: str | float | None = None,
+    multiplier: str | float | None = None,
+    arrivals: str = "periodic",
+    burst: int = 1,
+    loop: int | None = None,
+    count: int | None = None,
+    duration: str | None = None,
+    threads: int = 1,
+    path: str | None = None,
+    seed: int | None = None,
+    allow_external: bool = False,
+    progress: Callable[[Sent], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Injection:
+    """Sends packets into an interface, at the kernel's speed or on schedule, and counts what arrives.
+
+    ::
+
+        with lab.World(["veth"]) as world:
+            world.inject(IP(src="198.18.3.1", dst="198.18.3.2") / UDP(dport=9), "veth", count=1_000_000)
+
+    packets: a scapy packet, a list of packets or of bytes, a ``Template``, a capture, or the name of a capture file.
+    where: a link or an interface. world: whose network: "host" (the default), "new" for a private one, the number of a
+    process, or an open ``World``. rate: in packets a second (10000, "10kpps"; `arrivals`: "periodic" or "poisson") or
+    in bits ("100Mbit"); `burst`: packets that are due at once. multiplier: of the times that a capture has, 2 for twice
+    as fast. Without either, as fast as it goes. Each packet is sent once, or `loop` times; or `count` packets in all;
+    or until `duration` ("2s") has passed. threads: each flow stays in order on one of them. path: "l2" or "l3" sends by
+    that one, also what will not be delivered; None: by what the packets are and where they go. seed: of Poisson gaps.
+    allow_external: also to addresses other than loopback, outside a private world. progress: is called about twice a
+    second. tell: is called with a line before a large run; by default it is printed to standard error.
+
+    Ctrl-C ends it, and the result says so. Raises UsageError, CaptureError, Unavailable.
+    """
+    check_count("number of threads", threads, high=MOST_LANES)
+    if path is not None:
+        pick("path", path, _PATHS)
+    schedule = Schedule.of(
+        rate=rate, multiplier=multiplier, arrivals=arrivals, burst=burst, duration_text=duration, seed=seed
+    )
+    links = [where] if world == "new" else []
+    with open_source(packets) as source, visit("host" if world is None else world, links) as (place, _warnings):
+        to = towards(place, where)
+        found = survey(source, to, path=path, lanes=threads, allow_external=allow_external)
+        plan = _Plan(source, to, found, schedule, threads, loop, count)
+        (tell or _tell)(plan.text) if plan.is_large else None
+        return plan.run(progress, _patience_s(place))
+
+
+def _tell(text: str) -> None:
+    print(f"lab: {text}", file=sys.stderr)
+
+
+def _patience_s(place: Place) -> float:
+    """How long packets may be under way while none arrives."""
+    return 0.2 + (2 * (place.impair.delay_ns + place.impair.ipdv_ns) / 1e9 if place.impair else 0)
+
+
+class _Plan:
+    """All that is decided before the first packet leaves."""
+
+    def __init__(
+        self,
+        source: Source,
+        to: Towards,
+        found: Survey,
+        schedule: Schedule,
+        threads: int,
+        loop: int | None,
+        count: int | None,
+    ) -> None:
+        self.source, self.to, self.found, self.schedule, self.threads = source, to, found, schedule, threads
+        chosen = found.ways != 0
+        self.frames = int(chosen.sum())
+        self.total = packets_in_all(source, self.frames, loop=loop, count=count, limited=bool(schedule.limit_ns))
+        offsets = found.offsets[chosen]
+        due_ns, self.pace = None, schedule.pace
+        if schedule.multiplier is not None:
+            (time_ns,) = source.frames.columns("time_ns").values()
+            due_ns, span_ns = due_times(time_ns[chosen], schedule.multiplier)
+            self.pace = Pace(kind="times", span_ns=span_ns)
+        self.packets = Packets(
+            source.frames.contents(),
+            offsets=offsets,
+            lengths=found.lengths[chosen],
+            ways=found.ways[chosen],
+            lanes=None if found.lanes is None else found.lanes[chosen],
+            due_ns=due_ns,
+            **_moved(source, found),
+        )
+
+    @property
+    def text(self) -> str:
+        """What is about to be done."""
+        limit_ns = self.schedule.limit_ns
+        many = "packets" if self.total == MOST_PACKETS else f"{self.total:,} packets"
+        lasting = f", for {format_duration(limit_ns)} at most" if limit_ns else ""
+        on = f" on {self.threads} threads" if self.threads > 1 else ""
+        return f"injecting {many} into {self.to.name} by {self.found.path}{on}, {self.schedule.text}{lasting}"
+
+    @property
+    def is_large(self) -> bool:
+        """Whether somebody might want to be told before."""
+        pace, lasting_ns = self.pace, self.schedule.limit_ns
+        if pace.kind == "times":
+            lasting_ns = lasting_ns or pace.span_ns * self.total // self.frames
+        elif pace.kind in ARRIVALS:
+            lasting_ns = lasting_ns or self.total * pace.numerator // pace.denominator
+        return self.total > _LARGE or lasting_ns > _LONG_NS
+
+    def run(self, progress: Callable[[Sent], None] | None, patience_s: float) -> Injection:
+        """Sends it all."""
+        mark = 1 + secrets.randbelow(1 << 31)
+        ways = [name for name, way in WAYS.items() if way and (self.found.ways == way).any()]
+        warnings: list[str] = []
+        with ExitStack() as opened:
+            counter = self._count(mark, warnings)
+            if counter is not None:
+                opened.enter_context(counter)
+            senders = [opened.enter_context(Senders(self.to, ways, mark)) for _ in range(self.threads)]
+            start_ns = time.monotonic_ns() + _START_NS if self.threads > 1 else 0
+            lanes = [
+                Lane(
+                    self.packets,
+                    fds=each.fds,
+                    ifindex=self.to.ifindex,
+                    total=self.total,
+                    pace=self.pace,
+                    lane=number,
+                    lanes=self.threads,
+                    start_ns=start_ns,
+                    limit_ns=self.schedule.limit_ns,
+                )
+                for number, each in enumerate(senders)
+            ]
+            counts, error, interrupted = run_lanes(lanes, self.total, progress)
+            sent = sum(each.sent for each in counts)
+            delivered = None if counter is None else counter.settle(sent, patience_s)
+        return Injection.of(
+            counts,
+            self.found,
+            link=self.to.name,
+            delivered=delivered,
+            scheduled=self.schedule.is_kept,
+            interrupted=interrupted,
+            error=error,
+            total=self.total,
+            warnings=(*self.found.remarks, *warnings),
+        )
+
+    def _count(self, mark: int, warnings: list[str]) -> Counter | None:
+        try:
+            return open_counter(self.to, self.source, self.found, mark)
+        except OSError as error:
+            why = error.reason if isinstance(error, Unavailable) else error.strerror
+            warnings.append(f"what arrives can't be counted ({why}); see lab doctor")
+            return None
+
+
+def _moved(source: Source, found: Survey) -> dict[str, tuple[Field, ...] | tuple[Sum, ...]]:
+    """What varies, at its place in what is sent, which may lack the link layer; what lies there varies no more."""
+    if not source.fields:
+        return {"fields": (), "sums": ()}
+    (offsets,) = source.frames.columns("offset").values()
+    by = int(found.offsets[0] - offsets[0])
+    return {
+        "fields": tuple(replace(each, offset=each.offset - by) for each in source.fields if each.offset >= by),
+        "sums": tuple(replace(each, at=each.at - by, start=each.start - by) for each in source.sums),
+    }

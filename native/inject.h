@@ -16,7 +16,7 @@
 
 /* How a packet leaves. */
 enum lab_way {
-    LAB_LEFT_OUT = 0, /* it does not */
+    LAB_LEFT_OUT = 0, /* it does not: such a frame must not be given */
     LAB_L2 = 1,       /* as a frame, from a packet socket that is bound to the interface */
     LAB_RAW4 = 2,     /* as a packet with its IPv4 header, from a raw socket (IPPROTO_RAW) */
     LAB_RAW6 = 3,     /* as a packet with its IPv6 header, likewise */
@@ -99,15 +99,14 @@ struct lab_lane {
     uint64_t seed;
     int64_t total;          /* packets, of all lanes */
     int64_t start_ns;       /* when packet 0 is due; not before it, with LAB_TOPSPEED; 0: now */
-    int64_t limit_ns;       /* send nothing so long after start_ns; 0: no limit */
+    int64_t limit_ns;       /* send nothing that is due so long after start_ns, and nothing LAB_SLICE_NS later (with
+                               LAB_TOPSPEED: nothing after it); 0: no limit */
     int64_t stall_ns;       /* end when the kernel has taken nothing for so long */
 
     int64_t sent;
     int64_t bytes;          /* of those */
     int64_t failed;         /* packets that the kernel refused for good */
     int64_t retried;        /* refusals for want of room (EAGAIN, ENOBUFS), after which it was tried again */
-    int64_t left_out;
-    int64_t next;           /* the first packet that was not dealt with, of any lane */
     int64_t begun_ns;       /* right before the first call */
     int64_t ended_ns;       /* right after the last */
     int64_t margin_ns;      /* how long before a packet was due it stopped sleeping */

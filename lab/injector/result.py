@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import html
+import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
+
+from lab.injector.remarks import ended_by, remarks
+from lab.native.injection import LATE_EDGES_NS, Counts
+from lab.stats import MIN_SAMPLES_P999, QUANTILES
+from lab.units import format_bytes, format_ns, format_pace
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from lab.injector.survey import Survey
 
 __all__ = ["Injection", "Sent"]
 
@@ -20,7 +37,7 @@ class Sent:
     elapsed_ns: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Injection:
     """What came of an injection.
 
@@ -50,3 +67,151 @@ class Injection:
     interrupted: bool = False
     error: str | None = None
     warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        lanes: Sequence[Counts],
+        survey: Survey,
+        *,
+        link: str,
+        delivered: int | None,
+        scheduled: bool,
+        interrupted: bool = False,
+        error: int = 0,
+        total: int,
+        warnings: Sequence[str] = (),
+    ) -> Self:
+        """What came of all lanes together.
+
+        scheduled: packets were due at times. error: the errno that ended it, or 0. total: packets that were to be sent.
+        warnings: what else is doubtful, told first.
+        """
+        ran = [lane for lane in lanes if lane.ended_ns]
+        sending = [lane for lane in ran if lane.sent]
+        sent = sum(lane.sent for lane in lanes)
+        refusals = sorted((lane.first_failed, lane.first_error) for lane in ran if lane.failed)
+        plain = cls(
+            link=link,
+            path=survey.path,
+            sent=sent,
+            bytes=sum(lane.bytes for lane in lanes),
+            failed=sum(lane.failed for lane in lanes),
+            left_out=sum(survey.left_out.values()),
+            delivered=delivered,
+            duration_ns=max(lane.ended_ns for lane in ran) - min(lane.begun_ns for lane in ran) if ran else 0,
+            retried=sum(lane.retried for lane in lanes),
+            errors=dict(sum((Counter(lane.errors) for lane in lanes), Counter())),
+            late=np.sum([lane.late for lane in lanes], axis=0) if scheduled else None,
+            late_min_ns=min((lane.late_min_ns for lane in sending), default=0),
+            late_max_ns=max((lane.late_max_ns for lane in sending), default=0),
+            late_mean_ns=sum(lane.late_sum_ns for lane in sending) / sent if sent else 0.0,
+            interrupted=interrupted,
+            error=ended_by(error, link, sent, total) if error else None,
+        )
+        doubts = remarks(plain, survey, {number: packet for packet, number in reversed(refusals)})
+        return dataclasses.replace(plain, warnings=(*warnings, *doubts))
+
+    @property
+    def pps(self) -> float:
+        """Packets sent in a second; 0 if there were none."""
+        return self.sent * 1e9 / self.duration_ns if self.duration_ns else 0.0
+
+    @property
+    def lost(self) -> int | None:
+        """Packets that were sent and did not come in at the other end; None: it can't be counted."""
+        return None if self.delivered is None else self.sent - self.delivered
+
+    @property
+    def complete(self) -> bool:
+        """Whether the kernel took every packet that was to be sent, up to where a limit or Ctrl-C ended it."""
+        return self.sent > 0 and not (self.failed or self.left_out or self.error)
+
+    @property
+    def pacing_error_ns(self) -> dict[str, int | None] | None:
+        """How late packets left, in int64 ns: min, p50, p90, p99, p999, max and mean; None: none was due at a time.
+
+        Quantiles are those of the bins, rounded up to the bin's end: by 1.6 % at most. Each is None if nothing was
+        sent, p999 also of too few packets.
+        """
+        if self.late is None:
+            return None
+        count = int(self.late.sum())
+        if not count:
+            return dict.fromkeys(("min", *QUANTILES, "max", "mean"))
+        reached, last_ns = np.cumsum(self.late), np.append(LATE_EDGES_NS[1:] - 1, self.late_max_ns)
+
+        def quantile(part: float) -> int:
+            bin_ = int(np.searchsorted(reached, math.ceil(part * count)))
+            return min(max(int(last_ns[bin_]), self.late_min_ns), self.late_max_ns)
+
+        quantiles = {name: quantile(part) for name, part in QUANTILES.items()}
+        rare = {} if count >= MIN_SAMPLES_P999 else {"p999": None}
+        mean = round(self.late_mean_ns)
+        return {"min": self.late_min_ns, **quantiles, **rare, "max": self.late_max_ns, "mean": mean}
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON document, format 1; all times in ns, refusals by the names of their errno."""
+        return {
+            "format": 1,
+            "link": self.link,
+            "path": self.path,
+            "sent": self.sent,
+            "failed": self.failed,
+            "delivered": self.delivered,
+            "lost": self.lost,
+            "bytes": self.bytes,
+            "duration_ns": self.duration_ns,
+            "pps": round(self.pps, 3),
+            "pacing_error_ns": self.pacing_error_ns,
+            "left_out": self.left_out,
+            "retried": self.retried,
+            "errors": self._errors,
+            "interrupted": self.interrupted,
+            "error": self.error,
+            "warnings": list(self.warnings),
+        }
+
+    def to_polars(self) -> pl.DataFrame:
+        """The pacing error as a histogram: a row for each bin that has packets, empty without a schedule.
+
+        from_ns, to_ns: a packet in the bin was at least so late, and less than that (null: the last bin is open).
+        """
+        import polars as pl
+
+        late = np.zeros(len(LATE_EDGES_NS), np.int64) if self.late is None else self.late
+        bins = {"from_ns": LATE_EDGES_NS, "to_ns": [*LATE_EDGES_NS[1:].tolist(), None], "packets": late}
+        return pl.DataFrame(bins, schema=dict.fromkeys(bins, pl.Int64)).filter(pl.col("packets") > 0)
+
+    @property
+    def _errors(self) -> dict[str, int]:
+        return {errno.errorcode.get(number, "other"): count for number, count in sorted(self.errors.items())}
+
+    def _sentences(self) -> list[str]:
+        rate = f" in {format_ns(self.duration_ns)}: {format_pace(1e9 / self.pps)}" if self.sent else ""
+        path = f" by {self.path}" if self.path else ""
+        told = [f"{self.sent:,} packets sent on {self.link}{path}{rate}, {format_bytes(self.bytes)}"]
+        if self.lost is None:
+            fates = ["whether they arrived can't be counted"]
+        else:
+            fates = [f"{self.delivered:,} delivered", f"{self.lost:,} lost" if self.lost else "none lost"]
+        if self.failed:
+            by_name = ", ".join(f"{name} {count:,}" for name, count in self._errors.items())
+            fates.append(f"{self.failed:,} refused ({by_name})")
+        fates += [f"{self.left_out:,} left out"] if self.left_out else []
+        fates += [f"{self.retried:,} waits for room"] if self.retried else []
+        told.append(", ".join(fates))
+        if (pacing := self.pacing_error_ns) and self.sent:
+            shown = [f"{name} {format_ns(pacing[name])}" for name in ("p50", "p90", "p99", "max")]
+            told.append("  ".join(["pacing error", *shown]))
+        told += ["interrupted"] if self.interrupted else []
+        told += [self.error] if self.error else []
+        return told
+
+    def __str__(self) -> str:
+        return "\n".join([*self._sentences(), *(f"warning: {text}" for text in self.warnings)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"

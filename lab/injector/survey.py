@@ -29,3 +29,4 @@ class Survey:
     path: str
     left_out: dict[str, int] = field(default_factory=dict)
     undelivered: dict[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()

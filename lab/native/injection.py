@@ -146,8 +146,6 @@ class Counts:
     bytes: int
     failed: int
     retried: int
-    left_out: int
-    next: int
     begun_ns: int
     ended_ns: int
     margin_ns: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 import sys
@@ -131,6 +132,10 @@ class FrameFile(Managed):
             got = reader.read(self._file.contents, arrays, 0, rows)
             if got:
                 yield {name: array[:got] for name, array in arrays.items()}
+
+    def contents(self) -> mmap.mmap | bytes:
+        """All bytes of the file, as they lie in memory; ``offset`` of a frame is a place in them."""
+        return self._file.contents()
 
     def frame_bytes(self, number: int) -> memoryview:
         """What was captured of a frame. Raises IndexError if there is no such frame."""

@@ -1,0 +1,95 @@
+"""What is doubtful about an injection, in whole sentences with remedies. Pure."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from lab.errors import errno_name
+from lab.native.injection import MOST_PACKETS
+from lab.units import format_ns, format_pace
+
+if TYPE_CHECKING:
+    from lab.injector.result import Injection
+    from lab.injector.survey import Survey
+
+__all__ = ["ended_by", "remarks"]
+
+#: Behind its schedule for good: half of the packets are late by so many mean gaps, and all took so much longer.
+_LATE_GAPS = 10
+_LONGER = 1.05
+
+_NO_ROUTE = "no route leads there; look at ip route get ADDRESS, or address what {link} reaches"
+#: Why the kernel refuses a packet for good, and what to do.
+_REFUSALS = {
+    errno.EMSGSIZE: "larger than the MTU of {link}; give smaller packets, or a greater MTU",
+    errno.ENETUNREACH: _NO_ROUTE,
+    errno.EHOSTUNREACH: _NO_ROUTE,
+    errno.EPERM: "a firewall rule drops them on their way out; look at nft list ruleset",
+    errno.EACCES: "a broadcast address, or a route that prohibits it; give addresses of single hosts",
+    errno.EINVAL: "no raw socket takes such an IP header; send them as frames (--path l2)",
+    errno.EADDRNOTAVAIL: "their source is no address of this network; send them as frames (--path l2)",
+    errno.EAFNOSUPPORT: "{link} has no such address family; switch it on (lab doctor tells)",
+}
+_UNKNOWN = "look at a capture of {link} (lab capture) for what it did take"
+
+#: What ends an injection before its time, and what to do.
+_ENDS = {
+    errno.ENODEV: "{link} went away; make it anew, and send the rest",
+    errno.ENXIO: "{link} went away; make it anew, and send the rest",
+    errno.ENETDOWN: "{link} is down; bring it up (ip link set {link} up), and send the rest",
+    errno.ENOBUFS: "{link} took nothing for a while, as its queue stays full; see that its other end is read",
+    errno.EAGAIN: "{link} took nothing for a while, as its queue stays full; see that its other end is read",
+}
+
+
+def ended_by(number: int, link: str, sent: int, total: int) -> str:
+    """What ended an injection: an errno. total: the packets that were to be sent."""
+    why = _ENDS.get(number, f"{{link}}: {errno_name(number)}; look at lab doctor")
+    of_all = f" of {total:,}" if total < MOST_PACKETS else ""
+    return f"after {sent:,}{of_all} packets, {why.format(link=link)}"
+
+
+def remarks(injection: Injection, survey: Survey, first_refused: Mapping[int, int]) -> Iterator[str]:
+    """What is doubtful. first_refused: the number of a packet, from 0, by the errno that it was refused with."""
+    link, frames = injection.link, len(survey.offsets)
+    for number, count in sorted(injection.errors.items()):
+        why = _REFUSALS.get(number, _UNKNOWN).format(link=link)
+        name = errno_name(number) if number else "a number unknown here"
+        first = f" (the first is packet {first_refused[number] + 1:,})" if number in first_refused else ""
+        yield f"the kernel refused {count:,} packets with {name}{first}: {why}"
+    for why, count in survey.left_out.items():
+        yield f"{count:,} of {frames:,} frames are left out: {why}"
+    for why, count in survey.undelivered.items():
+        yield f"{count:,} of {frames:,} frames are sent, but will not arrive: {why}"
+    if injection.late is not None and injection.retried:
+        yield (
+            f"{link} had no room at {injection.retried:,} times, and the packets waited for it: the pacing error "
+            "holds these waits; give a lower --rate"
+        )
+    if behind := _behind(injection):
+        yield behind
+    if injection.lost and not survey.undelivered:
+        yield (
+            f"{injection.lost:,} of {injection.sent:,} packets were sent and did not arrive: a queue on their way was "
+            "full, or the other end drops such packets; give a lower --rate, or look at nstat there"
+        )
+
+
+def _behind(injection: Injection) -> str | None:
+    """What to tell of a schedule that was not kept for good; None if it was kept, but for stalls."""
+    errors_ns = injection.pacing_error_ns
+    if errors_ns is None or errors_ns["p50"] is None:
+        return None
+    gap_ns = injection.duration_ns / injection.sent
+    due_ns = injection.duration_ns - injection.late_max_ns  # who falls ever further behind is latest at the end
+    if errors_ns["p50"] <= _LATE_GAPS * gap_ns or injection.duration_ns <= _LONGER * due_ns:
+        return None
+    if due_ns <= _LATE_GAPS * gap_ns:
+        return None  # one burst: all were due at once, which is no pace
+    return (
+        f"{format_pace(due_ns / injection.sent)} were due and {format_pace(gap_ns)} left: half of the packets left "
+        f"{format_ns(errors_ns['p50'])} late or more; give a lower --rate, more --threads, or send again while nothing "
+        "else keeps the CPUs busy"
+    )
