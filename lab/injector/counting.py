@@ -23,7 +23,7 @@ _SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
 _ETH_P_ALL, _ETH_P = 3, {4: 0x0800, 6: 0x86DD}
 _LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _MARK = 0xFFFFF000 + 20  # SKF_AD_OFF + SKF_AD_MARK
-_RAW = 101
+_RAW, _LOOPBACK = 101, 772  # LINKTYPE_RAW, ARPHRD_LOOPBACK
 _DISCOVERY = range(133, 138)  # router and neighbour solicitations and advertisements, redirects (RFC 4861)
 _NO_DISCOVERY = "not ip6 multicast and not (icmp6 and ip6[40] >= 133 and ip6[40] <= 137)"
 _ADDRESSES = {4: 12, 6: 8}  # where the source address is in the IP header
@@ -72,7 +72,7 @@ def open_counter(to: Towards, source: Source, survey: Survey, mark: int) -> Coun
     if to.receiver is None or to.far_device is None:
         return None
     expression, ethertype = describe_arrivals(source, survey)
-    if to.far_device == to.device and to.tap is None:
+    if to.hardware == _LOOPBACK:
         head = (Instruction(_LOAD_WORD, 0, 0, _MARK), Instruction(_JUMP_IF_EQUAL, 1, 0, mark))
         program = (*head, Instruction(_RETURN, 0, 0, 0), *EVERYTHING)
     else:
