@@ -20,7 +20,7 @@ from lab.injector.source import Source
 from lab.injector.sources import open_source
 from lab.injector.survey import Survey, survey
 from lab.injector.towards import Towards, towards
-from lab.native.injection import MOST_LANES, MOST_PACKETS, WAYS, Field, Lane, Pace, Packets, Sum
+from lab.native.injection import MOST_LANES, MOST_PACKETS, WAYS, Lane, Pace, Packets
 from lab.units import format_duration
 from lab.world import Place, visit
 
@@ -113,6 +113,8 @@ class _Plan:
         self.frames = int(chosen.sum())
         self.total = packets_in_all(source, self.frames, loop=loop, count=count, limited=bool(schedule.limit_ns))
         offsets = found.offsets[chosen]
+        # What varies is told from the frame's first byte, and a raw socket takes no link layer.
+        left = int(found.offsets[0]) - int(source.frames.columns("offset", stop=1)["offset"][0])
         due_ns, self.pace = None, schedule.pace
         if schedule.multiplier is not None:
             (time_ns,) = source.frames.columns("time_ns").values()
@@ -125,7 +127,8 @@ class _Plan:
             ways=found.ways[chosen],
             lanes=None if found.lanes is None else found.lanes[chosen],
             due_ns=due_ns,
-            **_moved(source, found),
+            fields=[replace(each, offset=each.offset - left) for each in source.fields if each.offset >= left],
+            sums=[replace(each, at=each.at - left, start=each.start - left) for each in source.sums],
         )
 
     @property
@@ -194,15 +197,3 @@ class _Plan:
             why = error.reason if isinstance(error, Unavailable) else error.strerror
             warnings.append(f"what arrives can't be counted ({why}); see lab doctor")
             return None
-
-
-def _moved(source: Source, found: Survey) -> dict[str, tuple[Field, ...] | tuple[Sum, ...]]:
-    """What varies, at its place in what is sent, which may lack the link layer; what lies there varies no more."""
-    if not source.fields:
-        return {"fields": (), "sums": ()}
-    (offsets,) = source.frames.columns("offset").values()
-    by = int(found.offsets[0] - offsets[0])
-    return {
-        "fields": tuple(replace(each, offset=each.offset - by) for each in source.fields if each.offset >= by),
-        "sums": tuple(replace(each, at=each.at - by, start=each.start - by) for each in source.sums),
-    }

@@ -9,25 +9,31 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lab.injector.source import Source
 from lab.injector.survey import Survey
 from lab.injector.towards import Towards
 from lab.managed import Managed
-from lab.taps.filters import EVERYTHING, Instruction, attach, compile_filter
+from lab.taps.filters import EVERYTHING, NOTHING, Instruction, attach, compile_filter
 
 __all__ = ["Counter", "open_counter"]
 
 # linux/if_packet.h, linux/if_ether.h, linux/bpf_common.h
 _SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
 _ETH_P_ALL, _ETH_P = 3, {4: 0x0800, 6: 0x86DD}
-_LOAD_WORD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_LOAD_WORD, _JUMP_IF_EQUAL = 0x20, 0x15
 _MARK = 0xFFFFF000 + 20  # SKF_AD_OFF + SKF_AD_MARK
 _RAW, _LOOPBACK = 101, 772  # LINKTYPE_RAW, ARPHRD_LOOPBACK
-_DISCOVERY = range(133, 138)  # router and neighbour solicitations and advertisements, redirects (RFC 4861)
+_DISCOVERY = tuple(range(133, 138))  # router and neighbour solicitations and advertisements, redirects (RFC 4861)
 _NO_DISCOVERY = "not ip6 multicast and not (icmp6 and ip6[40] >= 133 and ip6[40] <= 137)"
 _ADDRESSES = {4: 12, 6: 8}  # where the source address is in the IP header
+_MULTICAST = 0xFF  # the first byte of an IPv6 address
+_COMPARED = ("family", "protocol", "source", "destination", "network_offset", "icmp_type")
 _LOOK_S = 0.002
+
+#: A value a column.
+Common = dict[str, npt.NDArray[Any]]
 
 
 class Counter(Managed):
@@ -72,9 +78,10 @@ def open_counter(to: Towards, source: Source, survey: Survey, mark: int) -> Coun
     if to.receiver is None or to.far_device is None:
         return None
     expression, ethertype = describe_arrivals(source, survey)
+    program: tuple[Instruction, ...]
     if to.hardware == _LOOPBACK:
         head = (Instruction(_LOAD_WORD, 0, 0, _MARK), Instruction(_JUMP_IF_EQUAL, 1, 0, mark))
-        program = (*head, Instruction(_RETURN, 0, 0, 0), *EVERYTHING)
+        program = (*head, *NOTHING, *EVERYTHING)
     else:
         program = compile_filter(expression, _RAW) if expression else EVERYTHING
     receiver = to.receiver(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
@@ -91,44 +98,39 @@ def describe_arrivals(source: Source, survey: Survey) -> tuple[str, int]:
     It leaves out what the kernel itself sends on a link: neighbour discovery, unless they are of that kind.
     """
     common, discovery = _common(source, survey)
-    family = common.get("family", 0)
+    family = int(common.get("family", 0))
     if family not in _ETH_P:
         return "", _ETH_P_ALL
     domain, size = (socket.AF_INET, 4) if family == 4 else (socket.AF_INET6, 16)
     told = ["ip" if family == 4 else f"ip6 and {'ip6' if discovery else _NO_DISCOVERY}"]
-    for name, word in (("source", "src"), ("destination", "dst")):
-        if name in common:
-            told.append(f"{word} host {socket.inet_ntop(domain, common[name][:size])}")
+    for place, (name, word) in enumerate((("source", "src"), ("destination", "dst"))):
+        if name in common and not _varies(source, common, _ADDRESSES[family] + place * size, size):
+            told.append(f"{word} host {socket.inet_ntop(domain, common[name].tobytes()[:size])}")
     if family == 4 and "protocol" in common:
-        told.append(f"ip proto {common['protocol']}")
+        told.append(f"ip proto {int(common['protocol'])}")
     return " and ".join(told), _ETH_P[family]
 
 
-def _common(source: Source, survey: Survey) -> tuple[dict[str, Any], bool]:
+def _varies(source: Source, common: Common, at: int, size: int) -> bool:
+    """Whether a field of the only frame lies in those bytes of its IP header."""
+    begin = int(common["network_offset"]) + at if source.fields else 0
+    return any(each.offset < begin + size and begin < each.offset + each.bytes for each in source.fields)
+
+
+def _common(source: Source, survey: Survey) -> tuple[Common, bool]:
     """What is the same in all frames that are sent, by column; and whether some of them are neighbour discovery."""
-    names = ("family", "protocol", "source", "destination", "network_offset", "icmp_type")
-    common: dict[str, Any] | None = None
+    common: Common | None = None
     first, discovery = 0, False
-    for batch in source.frames.batches(*names):
+    for batch in source.frames.batches(*_COMPARED):
         sent = survey.ways[first : first + len(batch["family"])] != 0
         first += len(sent)
-        rows = {name: values[sent] for name, values in batch.items()}
-        if not len(rows["family"]):
+        if not sent.any():
             continue
+        rows = {name: values[sent] for name, values in batch.items()}
         if common is None:
             common = {name: values[0].copy() for name, values in rows.items()}
         common = {name: value for name, value in common.items() if (rows[name] == value).all()}
-        six = rows["family"] == 6
-        multicast = rows["destination"][:, 0] == 0xFF
         message = (rows["protocol"] == socket.IPPROTO_ICMPV6) & np.isin(rows["icmp_type"], _DISCOVERY)
-        discovery |= bool((six & (multicast | message)).any())
-    found = {name: bytes(value) if value.ndim else int(value) for name, value in (common or {}).items()}
-    for name, place in (("source", 0), ("destination", 1)):
-        family = found.get("family", 0)
-        if family not in _ETH_P or "network_offset" not in found:
-            continue
-        size = 4 if family == 4 else 16
-        begin = found["network_offset"] + _ADDRESSES[family] + place * size
-        if any(each.offset < begin + size and begin < each.offset + each.bytes for each in source.fields):
-            found.pop(name, None)
-    return found, discovery
+        multicast = rows["destination"][:, 0] == _MULTICAST
+        discovery |= bool(((rows["family"] == 6) & (message | multicast)).any())
+    return common or {}, discovery
