@@ -134,6 +134,11 @@ class Wire(Managed):
         """What ended the wire before it was closed; ``close`` raises it."""
         return self._running.error
 
+    @property
+    def ports(self) -> tuple[int, int]:
+        """The descriptors of its near and its far side, which stay its own. What is written there did not cross it."""
+        return self._running.ports
+
     def counters(self) -> tuple[dict[str, int], dict[str, int]]:
         """Frames so far, by direction: ``struct lab_wire_counters``, and ``missed``.
 
@@ -180,6 +185,11 @@ class _Running:
             self.loop.run(self._stop)
         except BaseException as error:  # for whoever closes the wire
             self.error = error
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        near, far = self._ends
+        return near.fileno(), far.fileno()
 
     def wake(self) -> None:
         os.eventfd_write(self._wake, 1)

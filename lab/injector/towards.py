@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import socket
+import struct
 from dataclasses import dataclass
+from functools import partial
 
+from lab.conditions import LINKS
+from lab.errors import Unavailable, UsageError
+from lab.taps import rtnetlink
 from lab.taps.places import SocketAt
+from lab.taps.tapping import link_type_of
+from lab.world import Place
+from lab.world.place import ENDS
 
-__all__ = ["Towards"]
+__all__ = ["ETHERNET", "LOOPBACK", "Towards", "towards"]
+
+#: ARPHRD_* of devices that take Ethernet frames (linux/if_arp.h).
+ETHERNET, LOOPBACK = 1, 772
+_SIOCGIFINDEX, _SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8933, 0x8913, 0x8921, 0x8927  # linux/sockios.h
+_IFF_UP = 1
+_OTHER_END = {"near": "far", "far": "near"}
+_WHOSE = {"host": "this machine", "new": "this world"}
+_RIGHTS_FIX = (
+    "Inject in a private world, which takes no rights (--world new), or run this one as root or with CAP_NET_RAW alone "
+    "(sudo setpriv --reuid {uid} --regid {gid} --init-groups --inh-caps +net_raw --ambient-caps +net_raw CMD)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +40,9 @@ class Towards:
     that packets leave by. socket_at: opens sockets in its network. world: "new", "host", or a process's number.
     routed_in: IPv4 frames from lo itself are delivered there, as route_localnet and accept_local are both set.
     receiver: opens sockets where packets arrive; None: that is not known. far_device, far_mac, addresses: of the
-    interface where they arrive, and the networks that are its network's own. tap: the descriptor that packets for the
-    far tun or tap device can be written to; None: there is none.
+    interface where they arrive (far_mac None: it has none, or a router is asked first), and the networks that are its
+    network's own ("127.0.0.0/8"). tap: the descriptor that packets for the far tun or tap device can be written to;
+    None: there is none. routed: a router lies on the way.
     """
 
     name: str
@@ -35,3 +59,133 @@ class Towards:
     far_mac: bytes | None
     addresses: tuple[str, ...]
     tap: int | None = None
+    routed: bool = False
+
+
+def towards(place: Place, where: str) -> Towards:
+    """The interface that `where` names: a link, which means its near device, an interface, or END:DEVICE.
+
+    Raises UsageError if there is none of that name, or it can't be injected into; Unavailable if it is down, or for
+    want of rights.
+    """
+    end, device = _named(place, where)
+    socket_at = _opener(place, end)
+    with socket_at(socket.AF_PACKET, socket.SOCK_RAW, 0) as channel:
+        near = _Device(channel, device)
+    if link_type_of(near.hardware) is None:
+        raise UsageError(f"cannot inject into {device}, whose frames are of a kind unknown to lab: give {_here(place)}")
+    if not near.flags & _IFF_UP:
+        raise Unavailable(f"{device} is down", errno=errno.ENETDOWN, fix=f"Bring it up (ip link set {device} up)")
+    receiver = socket_at if near.hardware == LOOPBACK else _receiver(place, end, device)
+    far: _Device | None = None
+    addresses: tuple[str, ...] = ()
+    if receiver is not None:
+        with receiver(socket.AF_PACKET, socket.SOCK_RAW, 0) as channel:
+            far = _Device(channel, device)
+        addresses = _own_networks(receiver)
+    link = next((each for each in place.links.values() if each.devices.get(end) == device), None)
+    routed = link is not None and link.routed
+    return Towards(
+        name=where,
+        device=device,
+        ifindex=near.index,
+        mtu=near.mtu,
+        hardware=near.hardware,
+        mac=near.mac,
+        socket_at=socket_at,
+        world=place.kind,
+        routed_in=near.hardware == LOOPBACK and _routes_in(place, device, end),
+        receiver=receiver,
+        far_device=device if far else None,
+        far_mac=far.mac if far and far.hardware in (ETHERNET, LOOPBACK) and not routed else None,
+        addresses=addresses,
+        tap=_tap(place, end, device),
+        routed=routed,
+    )
+
+
+class _Device:
+    """What an interface says of itself (netdevice(7)), by a socket of its network."""
+
+    def __init__(self, channel: socket.socket, name: str) -> None:
+        request = struct.pack("16s24x", os.fsencode(name)[:15])
+        try:
+            index, flags, mtu, hardware = (
+                fcntl.ioctl(channel, each, request)[16:]
+                for each in (_SIOCGIFINDEX, _SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCGIFHWADDR)
+            )
+        except OSError as error:
+            raise Unavailable(f"{name} went away", errno=error.errno, fix="Make it anew") from None
+        self.index, self.mtu = struct.unpack_from("i", index)[0], struct.unpack_from("i", mtu)[0]
+        self.flags, self.hardware = struct.unpack_from("H", flags)[0], struct.unpack_from("H", hardware)[0]
+        self.mac = hardware[2:8]
+
+
+def _named(place: Place, where: str) -> tuple[str, str]:
+    """The end and the device that are meant."""
+    if where in place.links and "near" in (devices := place.links[where].devices):
+        return "near", devices["near"]
+    end, _, device = where.rpartition(":")
+    if place.kind == "new" and end in ENDS and device in place.interfaces(end=end):
+        return end, device
+    if where in place.interfaces():
+        return "near", where
+    whose = _WHOSE.get(place.kind, "that process's network")
+    skipped = next((f"; {each.link}: {each.reason}" for each in place.skipped if each.link == where), "")
+    of_worlds = f"; {where} is a link of private worlds: --world new" if where in LINKS and place.kind != "new" else ""
+    raise UsageError(f"{whose} has no interface {where!r}: give {_here(place)}{skipped or of_worlds}")
+
+
+def _here(place: Place) -> str:
+    links = (name for name, link in place.links.items() if "near" in link.devices)
+    names = list(dict.fromkeys([*links, *place.interfaces()]))
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _opener(place: Place, end: str) -> SocketAt:
+    """Opens sockets there, and says what to do where there is no right to."""
+
+    def opened(family: int, kind: int, proto: int) -> socket.socket:
+        try:
+            return place.socket(family, kind, proto, end=end)
+        except Unavailable as error:
+            if place.kind == "new" or error.errno not in (errno.EPERM, errno.EACCES):
+                raise
+            fix = _RIGHTS_FIX.format(uid=os.getuid(), gid=os.getgid())
+            raise Unavailable("no right to inject into this network", errno=error.errno, fix=fix) from error
+
+    return opened
+
+
+def _routes_in(place: Place, device: str, end: str) -> bool:
+    """Whether both sysctls are set, for all interfaces or for this one."""
+    return all(
+        any(place.sysctl(f"ipv4/conf/{each}/{name}", end=end) != "0" for each in ("all", device))
+        for name in ("route_localnet", "accept_local")
+    )
+
+
+def _receiver(place: Place, end: str, device: str) -> SocketAt | None:
+    """Where what leaves here arrives: in a private world, at the other end's device of the same name."""
+    if place.kind != "new" or end not in _OTHER_END or device not in place.interfaces(end=_OTHER_END[end]):
+        return None
+    return partial(place.socket, end=_OTHER_END[end])
+
+
+def _own_networks(receiver: SocketAt) -> tuple[str, ...]:
+    return tuple(
+        f"{route.destination}/{route.prefix}"
+        for family in (socket.AF_INET, socket.AF_INET6)
+        for route in rtnetlink.routes(receiver, family)
+        if route.local
+    )
+
+
+def _tap(place: Place, end: str, device: str) -> int | None:
+    """The descriptor whose other side is the far device, where a wire joins the two that changes nothing."""
+    for name, wire in place.wires.items():
+        link = place.links[name]
+        if link.devices.get(end) == device and link.impaired is None:
+            near, far = wire.ports
+            return far if end == "near" else near
+    return None

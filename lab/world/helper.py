@@ -41,6 +41,16 @@ def _join(pid: int) -> str:
     return f"process {pid}"
 
 
+def _deliver_injected(network: Network) -> None:
+    """Has lo deliver IPv4 packets that were injected there as frames, as it does IPv6.
+
+    They carry no route, unlike those that the kernel sends there, so it looks for one; and to this a packet to or from
+    127.0.0.0/8 is a martian without the first of the two, and one from an own address without the second.
+    """
+    for name in ("route_localnet", "accept_local"):
+        network.sysctl(f"ipv4/conf/lo/{name}", 1)
+
+
 def _skip_address_detection(network: Network) -> None:
     """Makes IPv6 link-local addresses usable at once, as a router has no other to ask for its neighbours with.
 
@@ -58,6 +68,7 @@ class Namespaces:
         self.near = Network(kernel.namespace())
         if join is None:
             _skip_address_detection(self.near)
+            _deliver_injected(self.near)
 
     def _another(self) -> Network:
         kernel.unshare(kernel.CLONE_NEWNET)
@@ -68,6 +79,7 @@ class Namespaces:
         finally:
             kernel.setns(self.near.descriptor)
         _skip_address_detection(made)
+        _deliver_injected(made)
         return made
 
     @cached_property
@@ -122,6 +134,10 @@ class Helper:
     def interfaces(self, end: str) -> dict[str, Any]:
         with self.namespaces.end(end).inside():
             return {"names": [name for _index, name in socket.if_nameindex()]}
+
+    def sysctl(self, end: str, name: str, value: str | None) -> dict[str, Any]:
+        with self.namespaces.end(end).inside():
+            return {"value": kernel.net_sysctl(name, value)}
 
     def namespace(self, end: str) -> int:
         return os.dup(self.namespaces.end(end).descriptor)

@@ -24,6 +24,7 @@ __all__ = [
     "link_up",
     "map_self",
     "namespace",
+    "net_sysctl",
     "setns",
     "transmit_checksums_off",
     "unshare",
@@ -127,6 +128,18 @@ def allow_ping() -> None:
 def die_with_parent(number: int) -> None:
     """Has the kernel send the caller signal `number` when its parent dies (PR_SET_PDEATHSIG); survives execve(2)."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+
+
+def net_sysctl(name: str, value: str | None = None) -> str:
+    """A sysctl of the current namespace, below net/, its parts divided by slashes; a value sets it first."""
+    path = Path("/proc/sys/net", name)
+    try:
+        if value is not None:
+            path.write_text(value)
+        return " ".join(path.read_text().split())
+    except OSError as error:
+        what = f"{'read' if value is None else f'write {value!r} to'} {path}"
+        raise OSError(error.errno, error.strerror, what) from None
 
 
 def link_up(name: str) -> None:

@@ -7,6 +7,7 @@ Addresses are those set aside for benchmarks (198.18.0.0/15 in RFC 2544, 2001:2:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from lab.conditions import LINKS as ORDER
@@ -126,7 +127,8 @@ class Router(Way):
                 network.route(self._net(family, 3 - end), self._hop(family, end))
         middle.sysctl("ipv4/ip_forward", 1)
         middle.sysctl("ipv6/conf/all/forwarding", 1)
-        return self.between(networks, cable.ports, self.name, missing)
+        made = self.between(networks, cable.ports, self.name, missing)
+        return Made(replace(made.link, routed=True), made.ports)
 
     def subnet(self, end: int, *, part: int = 0) -> Addresses:
         """The halves of the link's subnet: one on either side of the router."""

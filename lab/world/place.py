@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +22,8 @@ __all__ = [
     "Place",
     "Skipped",
     "add_existing",
+    "ask_sysctl",
+    "check_sysctl",
     "greet",
     "host_socket",
     "open_socket",
@@ -60,6 +63,10 @@ class Place(Protocol):
         """The names of the interfaces that are in the namespace at `end` now."""
         ...
 
+    def sysctl(self, name: str, value: int | str | None = None, *, end: str = "near") -> str:
+        """A sysctl below net/ of the namespace at `end`; a value sets it first, in a private world."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Sysctls, and the offloads of every device, for a study's metadata."""
         ...
@@ -92,6 +99,30 @@ def open_socket(client: Client, end: str, family: int, type_: int, proto: int) -
     except Refused as error:
         raise Unavailable(f"socket: {error.filename}", errno=error.errno, fix="See lab doctor") from None
     return socket.socket(fileno=descriptor)
+
+
+def check_sysctl(name: str) -> None:
+    """Raises UsageError for what can be no sysctl below net/."""
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        raise _unknown_sysctl(name)
+
+
+def ask_sysctl(client: Client, end: str, name: str, value: int | str | None = None) -> str:
+    """Reads a sysctl of the helper's namespace at `end`, or sets it first. Raises UsageError, Unavailable."""
+    check_sysctl(name)
+    try:
+        reply = client.ask("sysctl", end=end, name=name, value=None if value is None else str(value))
+    except Refused as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+            raise _unknown_sysctl(name) from None
+        if error.errno == errno.EINVAL:
+            raise UsageError(f"net/{name} takes no {value!r}: give another value") from None
+        raise Unavailable(f"sysctl: {error.filename}", errno=error.errno, fix="See lab doctor") from None
+    return str(reply["value"])
+
+
+def _unknown_sysctl(name: str) -> UsageError:
+    return UsageError(f"no sysctl {name!r} here: give one below net/, as in ipv4/conf/lo/route_localnet")
 
 
 def host_socket(family: int, type_: int, proto: int = 0) -> socket.socket:

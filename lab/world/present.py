@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lab.conditions import NIC, pick_way
-from lab.errors import UsageError
+from lab.errors import Unavailable, UsageError
 from lab.impairments import Impairment
 from lab.wire import Wire
 from lab.world.client import Client
 from lab.world.describe import offloads, sysctls
-from lab.world.kernel import link_mtu
+from lab.world.kernel import link_mtu, net_sysctl
 from lab.world.link import Link
 from lab.world.links import LINKS, LO_NET_IPV6, lo, lo_net
-from lab.world.place import Skipped, add_existing, greet, host_socket, open_socket
+from lab.world.place import Skipped, add_existing, ask_sysctl, check_sysctl, greet, host_socket, open_socket
 
 __all__ = ["HostWorld", "JoinedWorld"]
 
@@ -68,6 +68,20 @@ class HostWorld:
         """The names of the interfaces that are there now."""
         return [name for _index, name in socket.if_nameindex()]
 
+    def sysctl(self, name: str, value: int | str | None = None, *, end: str = "near") -> str:  # noqa: ARG002
+        """A sysctl below net/, such as "ipv4/conf/lo/route_localnet". Raises UsageError, also for a value to set."""
+        if value is not None:
+            raise UsageError(f"net/{name} is only read {self._whose}: set it in a private world")
+        return self._read_sysctl(name)
+
+    def _read_sysctl(self, name: str) -> str:
+        check_sysctl(name)
+        try:
+            return net_sysctl(name)
+        except OSError as error:
+            fix = "Look below /proc/sys/net for those that there are"
+            raise Unavailable(f"sysctl: {error.filename}", errno=error.errno, fix=fix) from None
+
     def describe(self) -> dict[str, Any]:
         """Sysctls, and the offloads of every device, for a study's metadata."""
         devices = {device for link in self.links.values() for device in link.devices.values()}
@@ -100,6 +114,9 @@ class JoinedWorld(HostWorld):
 
     def _lo_mtu(self) -> int:
         return int(self._client.ask("mtu", device="lo")["mtu"])
+
+    def _read_sysctl(self, name: str) -> str:
+        return ask_sysctl(self._client, "near", name)
 
     def socket(self, family: int, type: int, proto: int = 0, *, end: str = "near") -> socket.socket:  # noqa: A002, ARG002
         """A socket of that process's network. Raises Unavailable."""

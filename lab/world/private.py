@@ -23,7 +23,7 @@ from lab.wire import Wire
 from lab.world.client import Client, Refused
 from lab.world.link import Link
 from lab.world.links import LINKS
-from lab.world.place import ENDS, NAMESPACES_FIX, Skipped, add_existing, greet, open_socket
+from lab.world.place import ENDS, NAMESPACES_FIX, Skipped, add_existing, ask_sysctl, greet, open_socket
 
 __all__ = ["PrivateWorld"]
 
@@ -111,6 +111,14 @@ class PrivateWorld(Managed):
             return list(self._client.ask("interfaces", end=end)["names"])
         except Refused as error:
             raise Unavailable(f"look at {end}: {error.filename}", errno=error.errno, fix="See lab doctor") from None
+
+    def sysctl(self, name: str, value: int | str | None = None, *, end: str = "near") -> str:
+        """A sysctl below net/ of the namespace at `end`, such as "ipv4/conf/lo/route_localnet"; a value sets it first.
+
+        Raises UsageError for one that there is not, or a value that it doesn't take; Unavailable if it is refused.
+        """
+        pick("end", end, ENDS)
+        return ask_sysctl(self._client, end, name, value)
 
     def popen(self, command: Sequence[str], *, end: str = "near", **options: Any) -> subprocess.Popen[Any]:
         """Starts a program in the namespace at `end` ("near", "far" or "middle"), as your user.

@@ -1,0 +1,111 @@
+"""What of that which is sent will not arrive, and why: as Linux 6.18 was seen to treat frames on lo and on veth.
+
+Told of unicast only: who listens to a multicast address is not asked. A field that varies is left out of account.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from lab.injector.networks import LOOPBACK, MULTICAST, Networks
+from lab.injector.rows import Rows
+from lab.injector.towards import LOOPBACK as LOOPBACK_DEVICE
+from lab.injector.towards import Towards
+from lab.native.injection import WAYS
+
+__all__ = ["Arrival"]
+
+_Booleans = npt.NDArray[np.bool_]
+#: Senders of which no packet is taken, wherever it comes from, unless its route is known.
+_NO_SENDER = Networks(["0.0.0.0/32", "224.0.0.0/4", "255.255.255.255/32", "ff00::/8"])
+_VLAN_NUMBER = 0xFFF
+_ONE_TAG = 18  # bytes of an Ethernet header with it
+
+
+class Arrival:
+    """What is known of the receiving network."""
+
+    def __init__(self, to: Towards) -> None:
+        self._to, self._own = to, Networks(to.addresses)
+        self._own4 = Networks(each for each in to.addresses if "." in each)
+
+    def reasons(self, rows: Rows, ways: npt.NDArray[np.uint8]) -> Iterator[tuple[str, _Booleans]]:
+        """Why which of the rows will not arrive, the first reason that holds for each first."""
+        if self._to.receiver is None:
+            return
+        framed = rows.ethernet & np.isin(ways, (WAYS["l2"], WAYS["tap"]))
+        if self._to.far_mac is not None:
+            yield from self._addressed_to_another(rows, framed)
+        yield from self._broken(rows, ways)
+        yield from self._destinations(rows)
+        yield from self._senders(rows, ways)
+
+    def _addressed_to_another(self, rows: Rows, framed: _Booleans) -> Iterator[tuple[str, _Booleans]]:
+        far, mac = self._to.far_device, self._to.far_mac or bytes(6)
+        if not rows.varies(0, 6):
+            (which,) = np.nonzero(framed & ~rows.group())
+            other = np.zeros(len(rows), np.bool_)
+            to = rows.words(which, np.zeros(len(rows), np.int64), 3)
+            other[which] = (to != np.frombuffer(mac, ">u2")).any(axis=1)
+            yield f"sent to a MAC address that {far} has not ({mac.hex(':')} is its own)", other
+        if not rows.varies(12, 6):
+            tagged = rows["vlan"] & _VLAN_NUMBER != 0
+            tagged |= rows["network_offset"] > _ONE_TAG
+            yield f"tagged for a VLAN, and {far} is of none", framed & rows.has("vlan") & tagged
+
+    def _broken(self, rows: Rows, ways: npt.NDArray[np.uint8]) -> Iterator[tuple[str, _Booleans]]:
+        """What the kernel mends of a raw IPv4 packet, it looks at in all others."""
+        if self._to.routed:
+            yield "of a hop limit that ends at the router on the way", rows.has("ip") & (rows["ttl"] <= 1)
+        mended = ways == WAYS["raw4"]
+        lacking = rows["network_offset"] + rows.ip_length > rows["captured"]
+        yield "shorter than the length in their IP header", rows.has("ip") & lacking & ~mended
+        which, words = rows.header4
+        wrong = np.zeros(len(rows), np.bool_)
+        wrong[which] = _wrong_sum(rows, which, words)
+        yield "of a wrong IPv4 header checksum", wrong & ~mended
+
+    def _destinations(self, rows: Rows) -> Iterator[tuple[str, _Booleans]]:
+        if len(rows) and rows.varies_address(1):
+            return
+        on_lo = self._to.hardware == LOOPBACK_DEVICE
+        to, family, ip = rows["destination"], rows["family"], rows.has("ip")
+        if not on_lo:
+            yield "sent to a loopback address, which no other device takes", ip & LOOPBACK.have(to, family)
+        far = "this network" if on_lo else f"the network of {self._to.far_device} at its other end"
+        strange = ip & ~self._own.have(to, family) & ~MULTICAST.have(to, family)
+        yield f"sent to addresses that {far} has not", strange
+
+    def _senders(self, rows: Rows, ways: npt.NDArray[np.uint8]) -> Iterator[tuple[str, _Booleans]]:
+        if len(rows) and rows.varies_address(0):
+            return
+        sender, family, ip = rows["source"], rows["family"], rows.has("ip")
+        if self._to.hardware == LOOPBACK_DEVICE:
+            framed = ways == WAYS["l2"]
+            yield "from an address that no host has", ip & framed & _NO_SENDER.have(sender, family)
+            if not self._to.routed_in:
+                loopback = LOOPBACK.have(sender, family) | LOOPBACK.have(rows["destination"], family)
+                martian = framed & rows.family(4) & (loopback | self._own4.have(sender, family))
+                rule = f"which {self._to.device} takes only where route_localnet and accept_local are set"
+                yield f"IPv4 frames between this network's own addresses, {rule}", martian
+            return
+        yield "from an address that no host has", ip & _NO_SENDER.have(sender, family)
+        yield "from a loopback address, which no other device takes", ip & LOOPBACK.have(sender, family)
+        yield "from an IPv4 address of the receiver's own", rows.family(4) & self._own4.have(sender, family)
+
+
+def _wrong_sum(rows: Rows, which: npt.NDArray[np.intp], words: npt.NDArray[np.int64]) -> _Booleans:
+    """Whether the IPv4 headers, of which `words` are the beginning, don't add up (RFC 1071)."""
+    total, length = words.sum(axis=1), (words[:, 0] >> 8 & 0xF) * 4
+    (longer,) = np.nonzero(length > 20)
+    at = rows["network_offset"].astype(np.int64)
+    for option in range(20, 60, 4):
+        longer = longer[(length[longer] > option) & (at[which[longer]] + option + 4 <= rows["captured"][which[longer]])]
+        total[longer] += rows.words(which[longer], at + option, 2).sum(axis=1)
+    while (total >> 16).any():
+        total = (total & 0xFFFF) + (total >> 16)
+    found: _Booleans = total != 0xFFFF
+    return found
