@@ -33,9 +33,9 @@ class Survey:
 
     offsets: in the file, of the first byte that is sent (raw sockets take no link layer); lengths: bytes sent. lanes:
     the thread that sends it; None: one does, or the fields tell. time_ns: when it passed, by the file; None: not asked.
-    path: the ways that occur, such as "l2" or "raw4+raw6". left_out: frames that are not sent, by reason; undelivered: frames that are sent, and will not arrive,
-    by reason. Both reasons are whole phrases, such as "larger than the MTU of lo (65,536)". remarks: what else is to be
-    known, in whole sentences.
+    path: the ways that occur, such as "l2" or "raw4+raw6". left_out: frames that are not sent, by reason; undelivered:
+    frames that are sent, and will not arrive, by reason. Both reasons are whole phrases, such as "larger than the MTU
+    of lo (65,536)". remarks: what else is to be known, in whole sentences.
     """
 
     offsets: npt.NDArray[np.int64]
@@ -95,7 +95,7 @@ def survey(
         path="+".join(names),
         left_out=dict(left_out),
         undelivered=dict(undelivered),
-        remarks=tuple(_remarks(sum(part.stripped for part in parts), path, to)),
+        remarks=tuple(_remarks(sum(part.stripped for part in parts), frames, path, to)),
     )
 
 
@@ -175,7 +175,7 @@ def _most(counts: Counter[str], source: Source) -> str:
     return reason if len(counts) == 1 else f"{count:,} of {counts.total():,} frames are {reason}"
 
 
-def _remarks(stripped: int, path: str | None, to: Towards) -> Iterator[str]:
+def _remarks(stripped: int, frames: int, path: str | None, to: Towards) -> Iterator[str]:
     if not stripped:
         return
     if to.hardware not in (ETHERNET, LOOPBACK):
@@ -187,7 +187,7 @@ def _remarks(stripped: int, path: str | None, to: Towards) -> Iterator[str]:
             f"{to.device} drops IPv4 frames here, as its sysctls route_localnet and accept_local are not both set "
             "(a private world sets them)"
         )
-    yield f"{stripped:,} frames leave without their Ethernet header: {why}"
+    yield f"{stripped:,} of {frames:,} frames leave without their Ethernet header: {why}"
 
 
 def _joined(parts: list[npt.NDArray[_Number]], dtype: type[_Number]) -> npt.NDArray[_Number]:
