@@ -106,7 +106,7 @@ def _follow(live: LiveCapture, ending: Ending, names: list[str], *, lines: bool)
             print_frames(live.frames, range(shown, shown := len(live.frames)))
         else:
             line.show()
-    line.clear()
+    line.close()
     interrupted = live.running
     live.stop()
     if lines:

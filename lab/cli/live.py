@@ -1,4 +1,4 @@
-"""A capture as it goes on: waiting for frames and for the end, and the line in the terminal."""
+"""What goes on until it is ended: waiting for frames and for the end, and the line in the terminal."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from lab.managed import Managed
 from lab.units import format_bytes
 
 if TYPE_CHECKING:
     from lab.taps.capturer import Capturer
 
-__all__ = ["Ending", "LiveLine", "ended_by_signals", "looks"]
+__all__ = ["Ending", "LiveLine", "StatusLine", "ended_by_signals", "looks", "signals_as_ctrl_c"]
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK_MS = 500
@@ -54,6 +55,22 @@ def ended_by_signals() -> Iterator[Ending]:
         os.close(ending.fd)
 
 
+@contextlib.contextmanager
+def signals_as_ctrl_c() -> Iterator[None]:
+    """While entered, SIGTERM and SIGHUP are Ctrl-C, which what runs takes note of. What is ignored stays so."""
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    caught = {number: action for number, action in before.items() if action is not signal.SIG_IGN}
+    if caught.pop(signal.SIGINT, None) is None:
+        caught = {}  # Ctrl-C would change nothing
+    for number in caught:
+        signal.signal(number, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        for number, action in caught.items():
+            signal.signal(number, action)
+
+
 def looks(capturer: Capturer, ending: Ending) -> Iterator[None]:
     """A turn whenever frames have come, and at least twice a second; a last one when the capture ends, or shall."""
     ready = select.poll()
@@ -67,8 +84,22 @@ def looks(capturer: Capturer, ending: Ending) -> Iterator[None]:
         yield
 
 
-class LiveLine:
-    """Frames, their rate and their loss, in one line of standard error that is written over. Silent elsewhere."""
+class StatusLine(Managed):
+    """One line of standard error that is written over, and taken away in the end. Silent but in a terminal."""
+
+    def write(self, text: str) -> None:
+        """Puts `text` in the place of what stands there."""
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{text}\x1b[K")
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        """Takes it away."""
+        self.write("")
+
+
+class LiveLine(StatusLine):
+    """Frames of a capture, their rate and their loss."""
 
     def __init__(self, capturer: Capturer) -> None:
         self._capturer = capturer
@@ -82,15 +113,4 @@ class LiveLine:
         totals = self._capturer.totals()
         self._last = now, totals.frames
         rate = (totals.frames - before) * 1e9 / (now - then)
-        self._write(
-            f"{totals.frames:,} frames, {rate:,.0f}/s, {format_bytes(totals.bytes)}, {totals.dropped:,} dropped"
-        )
-
-    def clear(self) -> None:
-        """Takes it away."""
-        if sys.stderr.isatty():
-            self._write("")
-
-    def _write(self, text: str) -> None:
-        sys.stderr.write(f"\r{text}\x1b[K")
-        sys.stderr.flush()
+        self.write(f"{totals.frames:,} frames, {rate:,.0f}/s, {format_bytes(totals.bytes)}, {totals.dropped:,} dropped")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lab.injector.result import Injection
     from lab.injector.survey import Survey
 
-__all__ = ["ended_by", "remarks"]
+__all__ = ["ended_by", "number_of", "remarks"]
 
 #: Behind its schedule for good: half of the packets are late by so many mean gaps, and all took so much longer.
 _LATE_GAPS = 10
@@ -38,7 +38,7 @@ _UNKNOWN = "look at a capture of {link} (lab capture) for what it did take"
 _ENDS = {
     errno.ENODEV: "{link} went away; make it anew, and send the rest",
     errno.ENXIO: "{link} went away; make it anew, and send the rest",
-    errno.ENETDOWN: "{link} is down; bring it up (ip link set {link} up), and send the rest",
+    errno.ENETDOWN: "{link} is down; bring it up, and send the rest",
     errno.ENOBUFS: "{link} took nothing for a while, as its queue stays full; see that its other end is read",
     errno.EAGAIN: "{link} took nothing for a while, as its queue stays full; see that its other end is read",
 }
@@ -47,8 +47,8 @@ _ENDS = {
 def ended_by(number: int, link: str, sent: int, total: int) -> str:
     """What ended an injection: an errno. total: the packets that were to be sent."""
     why = _ENDS.get(number, f"{{link}}: {errno_name(number)}; look at lab doctor")
-    of_all = f" of {total:,}" if total < MOST_PACKETS else ""
-    return f"after {sent:,}{of_all} packets, {why.format(link=link)}"
+    so_far = f"{sent:,} of {number_of(total, 'packet')}" if total < MOST_PACKETS else number_of(sent, "packet")
+    return f"after {so_far}: {why.format(link=link)}"
 
 
 def remarks(injection: Injection, survey: Survey, first_refused: Mapping[int, int]) -> Iterator[str]:
@@ -57,24 +57,29 @@ def remarks(injection: Injection, survey: Survey, first_refused: Mapping[int, in
     for number, count in sorted(injection.errors.items()):
         why = _REFUSALS.get(number, _UNKNOWN).format(link=link)
         name = errno_name(number) if number else "a number unknown here"
-        first = f" (the first is packet {first_refused[number] + 1:,})" if number in first_refused else ""
-        yield f"the kernel refused {count:,} packets with {name}{first}: {why}"
+        first = f", packet {first_refused[number] + 1:,} first" if number in first_refused else ""
+        yield f"refused by the kernel, {name}: {number_of(count, 'packet')}{first}: {why}"
     for why, count in survey.left_out.items():
-        yield f"{count:,} of {frames:,} frames are left out: {why}"
+        yield f"left out: {count:,} of {number_of(frames, 'frame')}: {why}"
     for why, count in survey.undelivered.items():
-        yield f"{count:,} of {frames:,} frames are sent, but will not arrive: {why}"
+        yield f"sent, but not to arrive: {count:,} of {number_of(frames, 'frame')}: {why}"
     if injection.late is not None and injection.retried:
         yield (
-            f"{link} had no room at {injection.retried:,} times, and the packets waited for it: the pacing error "
-            "holds these waits; give a lower --rate"
+            f"{link} had no room {number_of(injection.retried, 'time')}, and packets waited for it, which the pacing "
+            "error holds; give a lower --rate"
         )
     if behind := _behind(injection):
         yield behind
     if injection.lost and not survey.undelivered:
         yield (
-            f"{injection.lost:,} of {injection.sent:,} packets were sent and did not arrive: a queue on their way was "
-            "full, or the other end drops such packets; give a lower --rate, or look at nstat there"
+            f"did not arrive: {injection.lost:,} of {number_of(injection.sent, 'packet')}: a queue on their way was "
+            "full, or something there drops them; give a lower --rate, or look at nstat -a there"
         )
+
+
+def number_of(count: int, what: str) -> str:
+    """``1, "packet"`` → ``"1 packet"``; ``2_000, "packet"`` → ``"2,000 packets"``."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
 def _behind(injection: Injection) -> str | None:
@@ -89,7 +94,7 @@ def _behind(injection: Injection) -> str | None:
     if due_ns <= _LATE_GAPS * gap_ns:
         return None  # one burst: all were due at once, which is no pace
     return (
-        f"{format_pace(due_ns / injection.sent)} were due and {format_pace(gap_ns)} left: half of the packets left "
+        f"{format_pace(due_ns / injection.sent)} were due and {format_pace(gap_ns)} left, half of the packets "
         f"{format_ns(errors_ns['p50'])} late or more; give a lower --rate, more --threads, or send again while nothing "
         "else keeps the CPUs busy"
     )

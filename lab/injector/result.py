@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import html
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from lab.injector.remarks import ended_by, remarks
+from lab.injector.remarks import ended_by, number_of, remarks
 from lab.native.injection import LATE_EDGES_NS, Counts
 from lab.stats import MIN_SAMPLES_P999, QUANTILES
 from lab.units import format_bytes, format_ns, format_pace
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from lab.injector.survey import Survey
 
 __all__ = ["Injection", "Sent"]
+
+_WIDTH = 80
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,10 +190,11 @@ class Injection:
     def _errors(self) -> dict[str, int]:
         return {errno.errorcode.get(number, "other"): count for number, count in sorted(self.errors.items())}
 
-    def _sentences(self) -> list[str]:
+    def lines(self) -> list[str]:
+        """It as text, for 80 columns, but for what ended it and the warnings."""
         rate = f" in {format_ns(self.duration_ns)}: {format_pace(1e9 / self.pps)}" if self.sent else ""
         path = f" by {self.path}" if self.path else ""
-        told = [f"{self.sent:,} packets sent on {self.link}{path}{rate}, {format_bytes(self.bytes)}"]
+        told = [f"{number_of(self.sent, 'packet')} sent on {self.link}{path}{rate}, {format_bytes(self.bytes)}"]
         if self.lost is None:
             fates = ["whether they arrived can't be counted"]
         else:
@@ -205,11 +209,11 @@ class Injection:
             shown = [f"{name} {format_ns(pacing[name])}" for name in ("p50", "p90", "p99", "max")]
             told.append("  ".join(["pacing error", *shown]))
         told += ["interrupted"] if self.interrupted else []
-        told += [self.error] if self.error else []
-        return told
+        return [line for text in told for line in textwrap.wrap(text, _WIDTH)]
 
     def __str__(self) -> str:
-        return "\n".join([*self._sentences(), *(f"warning: {text}" for text in self.warnings)])
+        error = [f"error: {self.error}"] if self.error else []
+        return "\n".join([*self.lines(), *error, *(f"warning: {text}" for text in self.warnings)])
 
     __repr__ = __str__
 
