@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lab.errors import Unavailable as Unavailable
     from lab.errors import UsageError as UsageError
     from lab.experiment import compare as compare
+    from lab.injecting import inject as inject
+    from lab.injector.result import Injection as Injection
     from lab.plan import Experiment as Experiment
     from lab.single import World as World
     from lab.single import rtt as rtt
@@ -34,6 +36,7 @@ _HOME = {
     "CaptureError": "errors",
     "Condition": "conditions",
     "Experiment": "plan",
+    "Injection": "injector.result",
     "Interrupted": "errors",
     "LabError": "errors",
     "LiveCapture": "taps.live",
@@ -48,6 +51,7 @@ _HOME = {
     "capture": "capturing",
     "compare": "experiment",
     "doctor": "checkup",
+    "inject": "injecting",
     "read": "taps.captures",
     "rtt": "single",
     "scapy_sockets": "sockets",

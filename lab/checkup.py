@@ -19,6 +19,7 @@ from lab.capturing import taps_of
 from lab.conditions import WAYS
 from lab.errors import Unavailable, errno_name
 from lab.host import clocksource
+from lab.injecting import inject
 from lab.native.clock import clock_cost
 from lab.taps.capturer import Taps
 from lab.world import HostWorld, Place, PrivateWorld
@@ -29,6 +30,13 @@ from lab.world.stamping import Stamping
 __all__ = ["Item", "Report", "doctor"]
 
 _SLOW_CLOCK_NS = 200
+#: Addresses of frames on lo, and the rest of two that carry nothing to it: IPv4 of a protocol number for tests (253,
+#: RFC 3692), IPv6 with no next header.
+_NO_MACS = bytes(12)
+_EMPTY = (
+    bytes.fromhex("0800 4500 0014 0000 0000 40fd 7beb 7f000001 7f000001"),
+    bytes.fromhex("86dd 6000 0000 0000 3b40") + 2 * bytes([*bytes(15), 1]),
+)
 
 
 @dataclass(frozen=True)
@@ -95,13 +103,14 @@ def _block(item: Item, name: str, text: str) -> list[str]:
 
 
 def doctor() -> Report:
-    """Checks the package, namespaces, links, raw sockets, capture, IPv6, CPUs and the clock of this machine."""
+    """Checks the package, namespaces, links, raw sockets, capture, injection, IPv6, CPUs and the clock."""
     checks: tuple[Callable[[], Iterator[Item]], ...] = (
         _package,
         _private_world,
         _host_lo,
         _ping_on_host,
         _capture_on_host,
+        _injection_on_host,
         _cpus,
         _clock,
     )
@@ -155,6 +164,7 @@ def _private_world() -> Iterator[Item]:
             yield _raw_socket(world, family)
         yield _stamps(world)
         yield _taps(world)
+        yield _injection(world)
         for name in WAYS:
             yield _way(world, name)
         yield _impairment()
@@ -220,6 +230,18 @@ def _taps(world: PrivateWorld) -> Item:
         return Item("capture", "missing", error.reason, error.fix, "no lab capture, and no lab exec --capture")
 
 
+def _injection(world: PrivateWorld) -> Item:
+    """Whether packets that are injected at layer 2 arrive: an empty one of either family."""
+    try:
+        came = inject([_NO_MACS + packet for packet in _EMPTY], "lo", world=world)
+    except Unavailable as error:
+        return Item("inject", "missing", error.reason, error.fix, "no lab inject")
+    evidence = f"{came.delivered} of {len(_EMPTY)} packets, one of either family, arrived by {came.path}"
+    if came.delivered == len(_EMPTY):
+        return Item("inject", "ok", evidence)
+    return Item("inject", "partial", evidence, "; ".join(came.warnings), "lab inject counts too few, or none arrives")
+
+
 def _raw_socket(world: PrivateWorld, family: int) -> Item:
     protocol = socket.IPPROTO_ICMP if family == 4 else socket.IPPROTO_ICMPV6
     try:
@@ -277,6 +299,18 @@ def _capture_on_host() -> Iterator[Item]:
         fix = "Run as root, or with CAP_NET_RAW"
         cost = "no lab capture of this machine's own network; a private world (lab exec --capture) has it"
         yield Item("host-capture", "partial", evidence, fix, cost)
+
+
+def _injection_on_host() -> Iterator[Item]:
+    """A raw socket to send whole packets by; nothing is sent."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW):
+            yield Item("host-inject", "ok", "this machine's own network gives us a socket for whole packets")
+    except OSError as error:
+        evidence = f"socket for whole packets: {errno_name(error.errno or 0)}"
+        fix = "Run as root, or with CAP_NET_RAW"
+        cost = "no lab inject on this machine's own network; a private world (--world new) has it"
+        yield Item("host-inject", "partial", evidence, fix, cost)
 
 
 def _cpus() -> Iterator[Item]:

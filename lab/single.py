@@ -22,6 +22,7 @@ from lab.doubts import doubts, machine_doubts
 from lab.errors import StreamError, Unavailable, UsageError, errno_name
 from lab.host import clock_bracket, host
 from lab.impairments import Impairment, parse_impairment
+from lab.injecting import inject
 from lab.interrupts import noted
 from lab.native.clock import clock_cost
 from lab.noise import Background
@@ -37,6 +38,7 @@ from lab.units import duration, format_ns
 from lab.world import Link, Place, PrivateWorld, open_endpoints, route_device, visit
 
 if TYPE_CHECKING:
+    from lab.injector.result import Injection
     from lab.taps.live import LiveCapture
 
 __all__ = ["World", "cautions", "closing", "rtt", "run_info", "stream_doubts", "study_document", "timing"]
@@ -193,6 +195,10 @@ class World(PrivateWorld):  # noqa: D101 - it has the docstring of the other
     def capture(self, where: str | Iterable[str] = "all", **options: Any) -> LiveCapture:
         """``lab.capture`` in this world: all ends of all its links, or those named, in one file, in order of time."""
         return capture(where, world=self, **options)
+
+    def inject(self, packets: Any, where: str = "lo", **options: Any) -> Injection:
+        """``lab.inject`` in this world: packets into one of its links. Raises what that does."""
+        return inject(packets, where, world=self, **options)
 
 
 def _doubts(stream: Stream, link: Link) -> list[str]:

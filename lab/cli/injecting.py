@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,7 +29,8 @@ and what will not be delivered is sent all the same. delivered is counted at the
 
 --vary NAME=SPEC makes the one packet of FILE a template. NAME: a field as scapy calls it (IP.src, UDP.sport), or bytes
 of its payload (payload[0:8]). SPEC: 1024-65535, 80,443, 127.0.0.0/8, counter, clock, or random: before a range or
-network; each value once, or for so many packets ("1024-65535 every 64"). Checksums stay right.
+network; each for one packet, or for so many ("1024-65535 every 64"). Without -c, --loop or --duration, each value is
+sent once. It goes as fast as it can, unless there is a --rate. Checksums stay right.
 
 On this machine's own network only loopback addresses are sent to, unless --allow-external says so, and multicast and
 broadcast neither. It takes root or CAP_NET_RAW there; in a private world it takes no rights. Exits 1 if anything was
@@ -49,22 +50,17 @@ def inject(
         str | None, typer.Option("--rate", metavar="R", help="packets or bits a second: 10kpps, 100Mbit")
     ] = None,
     multiplier: Annotated[
-        float | None,
+        str | None,
         typer.Option("--multiplier", metavar="X", help="so many times as fast as captured", show_default="1"),
     ] = None,
     topspeed: Annotated[bool, typer.Option("--topspeed", help="as fast as possible")] = False,
-    arrivals: Annotated[
-        str | None,
-        typer.Option("--arrivals", metavar="periodic|poisson", help="of --rate", show_default="periodic"),
-    ] = None,
-    burst: Annotated[
-        int | None, typer.Option("--burst", metavar="N", help="of --rate: so many packets at once", show_default="1")
-    ] = None,
+    arrivals: Annotated[str, typer.Option("--arrivals", metavar="periodic|poisson", help="of --rate")] = "periodic",
+    burst: Annotated[int, typer.Option("--burst", metavar="N", help="of --rate: so many packets at once")] = 1,
     loop: Annotated[
-        int | None, typer.Option("--loop", metavar="N", help="send all of FILE so many times", show_default="1")
+        int | None, typer.Option("--loop", metavar="N", help="send all of it so many times", show_default="1")
     ] = None,
     count: Annotated[
-        int | None, typer.Option("-c", "--count", metavar="N", help="send so many packets, FILE over and over")
+        int | None, typer.Option("-c", "--count", metavar="N", help="send so many packets, over and over")
     ] = None,
     duration: Annotated[str | None, typer.Option("--duration", metavar="DUR", help="end after this long: 10s")] = None,
     threads: Annotated[
@@ -88,18 +84,16 @@ def inject(
     as_json: Json = False,
 ) -> None:
     """Send the packets of a capture file, on schedule, and count what is delivered."""
-    _refuse_conflicts(("--rate", rate), ("--multiplier", multiplier), ("--topspeed", topspeed or None))
-    _refuse_conflicts(("--loop", loop), ("--count", count))
-    for flag, value in (("--arrivals", arrivals), ("--burst", burst)):
-        if value is not None and rate is None:
-            raise UsageError(f"{flag} {value} is of a --rate: give that too, such as --rate 10kpps")
-    if file == "-" and sys.stdin.isatty():
-        raise UsageError("- would read packets from the terminal: pipe a capture into it, or name a file")
+    paces = {"--rate": rate, "--multiplier": multiplier, "--topspeed": topspeed or None}
+    given = [flag for flag, value in paces.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} together: give one")
     if vary and multiplier is not None:
         raise UsageError("--multiplier is of a file's own timing, which a packet that varies has not: give --rate")
-    if vary and (loop, count, duration) == (None, None, None):
-        raise UsageError("--vary: say how many packets to send (-c N) or how long (--duration DUR)")
-    own_timing = not vary and rate is None and not topspeed
+    if file == "-" and sys.stdin.isatty():
+        raise UsageError("- would read packets from the terminal: pipe a capture into it, or name a file")
+    if not given and not vary:
+        multiplier = "1"
     from lab.injecting import inject
 
     with signals_as_ctrl_c(), _Progress() as progress:
@@ -108,10 +102,10 @@ def inject(
             where,
             world=world,
             rate=rate,
-            multiplier=(1.0 if multiplier is None else multiplier) if own_timing else None,
-            arrivals=arrivals or "periodic",
-            burst=1 if burst is None else burst,
-            loop=1 if loop is None else loop,
+            multiplier=multiplier,
+            arrivals=arrivals,
+            burst=burst,
+            loop=loop,
             count=count,
             duration=duration,
             threads=threads,
@@ -119,7 +113,6 @@ def inject(
             seed=seed,
             allow_external=allow_external,
             progress=progress.show,
-            tell=progress.tell,
         )
     if as_json:
         print_json(result.to_json())
@@ -133,12 +126,6 @@ def inject(
         raise typer.Exit(130)
     if not result.complete:
         raise typer.Exit(1)
-
-
-def _refuse_conflicts(*options: tuple[str, Any]) -> None:
-    given = [flag for flag, value in options if value is not None]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} together: give one")
 
 
 def _template(file: str, vary: list[str]) -> Template:
@@ -175,8 +162,3 @@ class _Progress(StatusLine):
         rate = (sent.sent - before) * 1e9 / max(1, sent.elapsed_ns - then_ns)
         of_all = f" of {sent.total:,}" if sent.total < MOST_PACKETS else ""
         self.write(f"{sent.sent:,}{of_all} packets, {rate:,.0f}/s, {sent.failed:,} refused")
-
-    def tell(self, text: str) -> None:
-        """What is about to happen."""
-        self.close()
-        note(f"lab: {text}")

@@ -45,12 +45,13 @@ class Injection:
     """What came of an injection.
 
     link: as it was asked for. path: the ways that packets left by, such as "l2" or "raw4+raw6". sent: that the kernel
-    took; failed: that it refused, by errno in ``errors``; left_out: that were never handed to it. delivered: that came
-    in at the other end, by a tap there; None: it can't be counted. bytes: of those sent, from the first byte that left.
-    duration_ns: from the first call to the end of the last. retried: refusals for want of room, after which it was
-    tried again. late: packets by how late they left, in the bins of ``lab.native.injection.LATE_EDGES_NS``; None: none
-    was due at a time. late_min_ns, late_max_ns, late_mean_ns: of that, exact. interrupted: it was stopped before its
-    end. error: what ended it, or None. warnings: what is doubtful, with remedies.
+    took; failed: that it refused, by errno in ``errors``; left_out: frames of the source that were never handed to it.
+    delivered: that came in at the other end, by a tap there; None: it can't be counted. bytes: of those sent, from the
+    first byte that left. duration_ns: from the first call to the end of the last. retried: refusals for want of room,
+    after which it was tried again. late: packets by how late they left, in the bins of
+    ``lab.native.injection.LATE_EDGES_NS``; None: none was due at a time. late_min_ns, late_max_ns, late_mean_ns: of
+    that, exact. interrupted: it was stopped before its end. error: what ended it, or None. warnings: what is doubtful,
+    with remedies.
     """
 
     link: str
@@ -202,8 +203,8 @@ class Injection:
         if self.failed:
             by_name = ", ".join(f"{name} {count:,}" for name, count in self._errors.items())
             fates.append(f"{self.failed:,} refused ({by_name})")
-        fates += [f"{self.left_out:,} left out"] if self.left_out else []
-        fates += [f"{self.retried:,} waits for room"] if self.retried else []
+        fates += [f"{number_of(self.left_out, 'frame')} left out"] if self.left_out else []
+        fates += [f"{self.retried:,} retried"] if self.retried else []
         told.append(", ".join(fates))
         if (pacing := self.pacing_error_ns) and self.sent:
             shown = [f"{name} {format_ns(pacing[name])}" for name in ("p50", "p90", "p99", "max")]

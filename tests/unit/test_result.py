@@ -22,7 +22,7 @@ def counts(late_ns=(), **more):
     late_ns = np.asarray(late_ns, np.int64)
     n = len(late_ns)
     plain = {name: 0 for name in Counts.__dataclass_fields__ if name not in ("errors", "late")}
-    plain |= {"sent": n, "bytes": 60 * n, "next": n, "begun_ns": MS, "ended_ns": MS + n * MS}
+    plain |= {"sent": n, "bytes": 60 * n, "begun_ns": MS, "ended_ns": MS + n * MS}
     if n:
         plain |= {
             "late_sum_ns": int(late_ns.sum()),
@@ -46,11 +46,11 @@ def injection(*lanes, surveyed=None, **more):
 
 
 def test_lanes_are_added_up_and_last_from_the_first_begin_to_the_last_end():
-    first = counts([0] * 10, begun_ns=100, ended_ns=900, errors={errno.EPERM: 1}, failed=1, retried=2, left_out=1)
+    first = counts([0] * 10, begun_ns=100, ended_ns=900, errors={errno.EPERM: 1}, failed=1, retried=2)
     second = counts([0] * 20, begun_ns=50, ended_ns=550, errors={errno.EPERM: 2, errno.EINVAL: 4}, failed=6, retried=3)
     idle = counts(ended_ns=0, begun_ns=0)
     both = injection(first, second, idle, delivered=28)
-    assert (both.sent, both.bytes, both.failed, both.retried, both.left_out) == (30, 1800, 7, 5, 1)
+    assert (both.sent, both.bytes, both.failed, both.retried) == (30, 1800, 7, 5)
     assert (both.duration_ns, both.lost) == (850, 2)
     assert both.errors == {errno.EPERM: 3, errno.EINVAL: 4}
     assert both.pps == pytest.approx(30 / 850e-9)
@@ -127,12 +127,13 @@ def test_the_document():
 
 
 def test_the_text():
-    lane = counts(np.full(100_000, 123_456), errors={errno.EMSGSIZE: 2}, failed=2, left_out=1, retried=3)
-    told = injection(lane, surveyed=survey(path="raw4+raw6"), delivered=99_998, scheduled=True, interrupted=True)
+    lane = counts(np.full(100_000, 123_456), errors={errno.EMSGSIZE: 2}, failed=2, retried=3)
+    surveyed = survey(path="raw4+raw6", left_out={"larger than the MTU of lo (65,536)": 1})
+    told = injection(lane, surveyed=surveyed, delivered=99_998, scheduled=True, interrupted=True)
     lines = told.lines()
     assert lines == [
         "100,000 packets sent on lo by raw4+raw6 in 100 s: 1,000/s, 6.00 MB",
-        "99,998 delivered, 2 lost, 2 refused (EMSGSIZE 2), 1 left out, 3 waits for room",
+        "99,998 delivered, 2 lost, 2 refused (EMSGSIZE 2), 1 frame left out, 3 retried",
         "pacing error  p50 123 µs  p90 123 µs  p99 123 µs  max 123 µs",
         "interrupted",
     ]
@@ -141,7 +142,7 @@ def test_the_text():
 
 def test_no_name_or_number_is_too_long_for_a_terminal():
     errors = dict.fromkeys((errno.EMSGSIZE, errno.ENETUNREACH, errno.EHOSTUNREACH), 10**11)
-    lane = counts([10**11] * 2, sent=10**12, bytes=10**15, errors=errors, failed=10**12, left_out=10**12)
+    lane = counts([10**11] * 2, sent=10**12, bytes=10**15, errors=errors, failed=10**12)
     told = injection(lane, surveyed=survey(path="l2+raw4+raw6"), link="nic:enp0s31f6np123", delivered=10**11)
     assert max(map(len, told.lines())) <= 80
 
@@ -185,7 +186,7 @@ def test_what_was_refused_is_told_with_its_errno_and_a_remedy(number, remedy):
 
 def test_reasons_of_the_survey_are_told():
     why = survey(10, left_out={"too large": 1}, undelivered={"martian": 2})
-    told = injection(counts([0] * 9, left_out=1), surveyed=why, delivered=7)
+    told = injection(counts([0] * 9), surveyed=why, delivered=7)
     assert told.warnings == ("left out: 1 of 10 frames: too large", "sent, but not to arrive: 2 of 10 frames: martian")
     assert not told.complete
 
