@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lab.injecting import inject as inject
     from lab.injector.result import Injection as Injection
     from lab.plan import Experiment as Experiment
+    from lab.resets import no_rst as no_rst
     from lab.single import World as World
     from lab.single import rtt as rtt
     from lab.sockets import scapy_sockets as scapy_sockets
@@ -52,6 +53,7 @@ _HOME = {
     "compare": "experiment",
     "doctor": "checkup",
     "inject": "injecting",
+    "no_rst": "resets",
     "read": "taps.captures",
     "rtt": "single",
     "scapy_sockets": "sockets",

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from lab.noise import Background
 from lab.overhead import stamping_cost
 from lab.plan import DEFAULT_WARMUP
 from lab.probes import choose_cpus, send_stream
+from lab.resets import NoResets, no_rst
 from lab.servers import Server, find_server
 from lab.streams import Stream
 from lab.studies import Study
@@ -199,6 +201,10 @@ class World(PrivateWorld):  # noqa: D101 - it has the docstring of the other
     def inject(self, packets: Any, where: str = "lo", **options: Any) -> Injection:
         """``lab.inject`` in this world: packets into one of its links. Raises what that does."""
         return inject(packets, where, world=self, **options)
+
+    def no_rst(self, where: str, port: int, **options: Any) -> AbstractContextManager[NoResets]:
+        """``lab.no_rst`` in this world: lets you play TCP by hand from `port`, over one of its links."""
+        return no_rst(where, port, world=self, **options)
 
 
 def _doubts(stream: Stream, link: Link) -> list[str]:
