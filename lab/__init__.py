@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lab.experiment import compare as compare
     from lab.injecting import inject as inject
     from lab.injector.result import Injection as Injection
+    from lab.injector.templates import Template as Template
     from lab.plan import Experiment as Experiment
     from lab.resets import no_rst as no_rst
     from lab.single import World as World
@@ -47,6 +48,7 @@ _HOME = {
     "Study": "studies",
     "StudyError": "errors",
     "Unavailable": "errors",
+    "Template": "injector.templates",
     "UsageError": "errors",
     "World": "single",
     "capture": "capturing",

@@ -14,7 +14,10 @@ from lab._native import ffi, lib
 from lab.errors import UsageError
 from lab.native.stop import Stop
 
-__all__ = ["LATE_EDGES_NS", "MOST_LANES", "MOST_PACKETS", "WAYS", "Counts", "Field", "Lane", "Pace", "Packets", "Sum"]
+__all__ = [
+    "LATE_EDGES_NS", "MOST_FIELDS", "MOST_LANES", "MOST_PACKETS", "MOST_SUMS", "MOST_TEMPLATE_BYTES", "WAYS",
+    "Counts", "Field", "Lane", "Pace", "Packets", "Sum",
+]  # fmt: skip
 
 #: How a packet leaves, by name: the numbers in ``Packets.ways``.
 WAYS = {
@@ -25,6 +28,10 @@ WAYS = {
     "tap": int(lib.LAB_TAP),
 }
 MOST_LANES, MOST_PACKETS = int(lib.LAB_MAX_LANES), int(lib.LAB_MAX_PACKETS)
+#: Of a frame that varies.
+MOST_FIELDS, MOST_SUMS, MOST_TEMPLATE_BYTES = (
+    int(most) for most in (lib.LAB_MAX_FIELDS, lib.LAB_MAX_SUMS, lib.LAB_MAX_TEMPLATE)
+)
 #: The shortest lateness in ns of each bin of ``Counts.late``, shape (n,).
 LATE_EDGES_NS = np.array([lib.lab_late_edge(bin_) for bin_ in range(lib.LAB_LATE_BINS)], np.int64)
 

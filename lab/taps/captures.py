@@ -51,24 +51,25 @@ class Packets(Sequence[Packet]):
         self._dissector, self._chosen = dissector, numbers
 
     @property
-    def _numbers(self) -> range:
+    def numbers(self) -> range:
+        """Those of its frames in ``frames``, from 0."""
         return self._chosen
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self.numbers)
 
     @overload
     def __getitem__(self, index: int) -> Packet: ...
     @overload
     def __getitem__(self, index: slice) -> Packets: ...
     def __getitem__(self, index: int | slice) -> Packet | Packets:
-        chosen = self._numbers[index]
+        chosen = self.numbers[index]
         if isinstance(chosen, range):
             return Packets(self.frames, self._dissector, chosen)
         return self._dissector.packet(chosen)
 
     def __iter__(self) -> Iterator[Packet]:
-        return map(self._dissector.packet, self._numbers)
+        return map(self._dissector.packet, self.numbers)
 
     def to_scapy(self) -> Any:
         """All of them, dissected, as scapy's ``PacketList``."""
@@ -82,7 +83,7 @@ class Packets(Sequence[Packet]):
 
         Raises UsageError for a name that is none of them.
         """
-        return frame_table(self.frames, names, self._numbers)
+        return frame_table(self.frames, names, self.numbers)
 
     def to_pandas(self, *names: str) -> pandas.DataFrame:
         """A row a frame, as a pandas frame made without pyarrow; numbers that are null become NaN."""
@@ -104,7 +105,7 @@ class Packets(Sequence[Packet]):
 
     def _first_cells(self) -> list[Cells]:
         """The first frames, as they are shown."""
-        shown = self._numbers[:_SHOWN]
+        shown = self.numbers[:_SHOWN]
         columns = take(self.frames, DESCRIBED, shown)
         start_ns = int(take(self.frames, ["time_ns"], range(1))["time_ns"][0]) if shown else 0
         return describe_frames(columns, [number + 1 for number in shown], start_ns)
@@ -141,7 +142,7 @@ class Capture(Packets, Managed):
         self._overview = Overview()
 
     @property
-    def _numbers(self) -> range:
+    def numbers(self) -> range:
         return range(len(self.frames))
 
     @property

@@ -133,9 +133,9 @@ class LiveCapture(Capture):
         return self.totals.lossless
 
     @property
-    def _numbers(self) -> range:
+    def numbers(self) -> range:
         self.refresh()
-        return super()._numbers
+        return super().numbers
 
     def fileno(self) -> int:
         """An eventfd for ``select`` and its like: readable when there is more in the file, and at the end."""

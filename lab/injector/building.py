@@ -1,0 +1,98 @@
+"""Packets that somebody made, with scapy or as bytes, as frames."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from lab.errors import UsageError
+from lab.injector.memory import Frame
+from lab.taps.packets import Packet
+
+__all__ = ["built", "dissected", "each_packet", "frame_of", "is_packet"]
+
+#: LINKTYPE_* of frames that begin with an Ethernet header, or with that of IPv4 or IPv6.
+_ETHERNET, _RAW = 1, 101
+
+_IPV4_HEADER, _IPV6_HEADER = 20, 40
+
+
+def is_packet(thing: object) -> bool:
+    """Whether it is a packet of scapy's; if it is, scapy is loaded already."""
+    scapy = sys.modules.get("scapy.packet")
+    return scapy is not None and isinstance(thing, scapy.Packet)
+
+
+def each_packet(packet: Packet) -> Iterator[Packet]:
+    """The packets that one of scapy's stands for, such as those of ``IP(dst="127.0.0.0/30") / UDP(dport=(1, 3))``."""
+    return iter((packet,)) if packet.raw_packet_cache is not None else iter(packet)
+
+
+def built(packet: Packet) -> Frame:
+    """A single packet of scapy's as a frame, with the time at which it was captured, if it was.
+
+    Raises UsageError if scapy can't build it, or knows no link that begins with its first layer.
+    """
+    link_type = _link_type_of(packet)
+    try:
+        data = bytes(packet)
+    except Exception as error:  # whatever the fields of a layer raise
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise UsageError(f"scapy can't build {_layers(packet)}: {why}; mend that field") from error
+    # One that was made, not dissected, only has the time at which it was made.
+    time_ns = max(0, int(packet.time * 1_000_000_000)) if packet.original else 0
+    return frame_of(data, link_type, time_ns)
+
+
+def frame_of(data: bytes, link_type: int | None = None, time_ns: int = 0) -> Frame:
+    """Bytes as a frame. Raises UsageError if there are none.
+
+    link_type: None: they are an IP packet if they begin with a header of IPv4 or IPv6 that gives their length, else an
+    Ethernet frame.
+    """
+    if not data:
+        raise UsageError("a packet without a single byte can't be injected: leave it out")
+    if link_type is None:
+        link_type = _RAW if _begins_as_ip(data) else _ETHERNET
+    return Frame(data, link_type, time_ns)
+
+
+def dissected(data: bytes, link_type: int) -> Packet:
+    """Bytes as a packet of scapy's; ``Raw`` if scapy knows no layer that frames of that link begin with."""
+    import scapy.layers.all  # noqa: F401 - each registers its link types and what it carries
+    from scapy.config import conf
+
+    return conf.l2types.num2layer.get(link_type, conf.raw_layer)(data)
+
+
+def _link_type_of(packet: Packet) -> int | None:
+    """LINKTYPE_* by the first layer; None for ``Raw``, of which only its bytes can tell.
+
+    Raises UsageError for a layer that can't come first.
+    """
+    from scapy.config import conf
+    from scapy.layers.inet import IP
+    from scapy.layers.inet6 import IPv6
+
+    if isinstance(packet, conf.raw_layer):
+        return None
+    if isinstance(packet, (IP, IPv6)):
+        return _RAW
+    known: dict[Any, int] = conf.l2types.layer2num
+    found = next((known[layer] for layer in type(packet).__mro__ if layer in known), None)
+    if found is None:
+        first = type(packet).__name__
+        raise UsageError(f"{first} can't be a packet's first layer: put it in one, such as IP() / {first}()")
+    return found
+
+
+def _begins_as_ip(data: bytes) -> bool:
+    version = data[0] >> 4
+    if version == 4 and len(data) >= _IPV4_HEADER:
+        return _IPV4_HEADER <= 4 * (data[0] & 15) <= int.from_bytes(data[2:4]) == len(data)
+    return version == 6 and _IPV6_HEADER + int.from_bytes(data[4:6]) == len(data)
+
+
+def _layers(packet: Packet) -> str:
+    return " / ".join(layer.__name__ for layer in packet.layers())
