@@ -76,7 +76,9 @@ class Subject:
 
     def __init__(self, packet: Packet) -> None:
         """packet: one that stands for itself only. Raises UsageError if scapy can't build it."""
-        self.frame, self.link_type, *_ = built(packet)
+        self.frame, self.link_type, _time_ns, length = built(packet)
+        if length > len(self.frame):
+            raise UsageError(f"{length - len(self.frame):,} bytes of this packet were cut off: capture all of it")
         self._packet = _explicit(packet)
         if built(self._packet).data != self.frame:
             raise UsageError(

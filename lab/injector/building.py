@@ -30,7 +30,7 @@ def each_packet(packet: Packet) -> Iterator[Packet]:
 
 
 def built(packet: Packet) -> Frame:
-    """A single packet of scapy's as a frame, with the time at which it was captured, if it was.
+    """A single packet of scapy's as a frame; as it was captured, if it was, with its time and all of its length.
 
     Raises UsageError if scapy can't build it, or knows no link that begins with its first layer.
     """
@@ -40,12 +40,14 @@ def built(packet: Packet) -> Frame:
     except Exception as error:  # whatever the fields of a layer raise
         why = str(error).partition("\n")[0] or type(error).__name__
         raise UsageError(f"scapy can't build {_layers(packet)}: {why}; mend that field") from error
-    # One that was made, not dissected, only has the time at which it was made.
-    time_ns = max(0, int(packet.time * 1_000_000_000)) if packet.original else 0
-    return frame_of(data, link_type, time_ns)
+    frame = frame_of(data, link_type)
+    if link_type is None or not packet.original:  # its time is that at which it was made
+        return frame
+    cut = packet.wirelen if packet.original == data else None
+    return frame._replace(time_ns=max(0, int(packet.time * 1_000_000_000)), length=max(cut or 0, len(data)))
 
 
-def frame_of(data: bytes, link_type: int | None = None, time_ns: int = 0) -> Frame:
+def frame_of(data: bytes, link_type: int | None = None) -> Frame:
     """Bytes as a frame. Raises UsageError if there are none.
 
     link_type: None: they are an IP packet if they begin with a header of IPv4 or IPv6 that gives their length, else an
@@ -55,7 +57,7 @@ def frame_of(data: bytes, link_type: int | None = None, time_ns: int = 0) -> Fra
         raise UsageError("a packet without a single byte can't be injected: leave it out")
     if link_type is None:
         link_type = _RAW if _begins_as_ip(data) else _ETHERNET
-    return Frame(data, link_type, time_ns)
+    return Frame(data, link_type)
 
 
 def dissected(data: bytes, link_type: int) -> Packet:

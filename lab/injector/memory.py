@@ -26,8 +26,8 @@ _LENGTH = struct.Struct("=I")
 class Frame(NamedTuple):
     """What is written of a frame.
 
-    link_type: LINKTYPE_*. time_ns: when it passed, since 1970; 0: it has no time. length: its bytes, if not all of
-    them are there; 0: they are.
+    link_type: LINKTYPE_*. time_ns: when it passed, since 1970; 0: it has no time. length: its bytes when it passed, of
+    which some may be missing; 0: all are there.
     """
 
     data: bytes
