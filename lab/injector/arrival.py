@@ -46,10 +46,11 @@ class Arrival:
     def _addressed_to_another(self, rows: Rows, framed: _Booleans) -> Iterator[tuple[str, _Booleans]]:
         far, mac = self._to.far_device, self._to.far_mac or bytes(6)
         if not rows.varies(0, 6):
-            (which,) = np.nonzero(framed & ~rows.group())
+            which = rows.which(framed & ~rows.group())
+            at = rows["offset"][which]
+            first, last = (np.frombuffer(part, kind)[0] for part, kind in ((mac[:4], "u4"), (mac[4:], "u2")))
             other = np.zeros(len(rows), np.bool_)
-            to = rows.words(which, np.zeros(len(rows), np.int64), 3)
-            other[which] = (to != np.frombuffer(mac, ">u2")).any(axis=1)
+            other[which] = (rows.numbers(at, "u4") != first) | (rows.numbers(at + 4, "u2") != last)
             yield f"sent to a MAC address that {far} has not ({mac.hex(':')} is its own)", other
         if not rows.varies(12, 6):
             tagged = rows["vlan"] & _VLAN_NUMBER != 0
@@ -63,10 +64,10 @@ class Arrival:
         mended = ways == WAYS["raw4"]
         lacking = rows["network_offset"] + rows.ip_length > rows["captured"]
         yield "shorter than the length in their IP header", rows.has("ip") & lacking & ~mended
-        which, words = rows.header4
+        checked = rows.family(4) & ~mended
         wrong = np.zeros(len(rows), np.bool_)
-        wrong[which] = _wrong_sum(rows, which, words)
-        yield "of a wrong IPv4 header checksum", wrong & ~mended
+        wrong[checked] = _wrong_sum(rows, rows.which(checked))
+        yield "of a wrong IPv4 header checksum", wrong
 
     def _destinations(self, rows: Rows) -> Iterator[tuple[str, _Booleans]]:
         if len(rows) and rows.varies_address(1):
@@ -97,15 +98,17 @@ class Arrival:
         yield "from an IPv4 address of the receiver's own", rows.family(4) & self._own4.have(sender, family)
 
 
-def _wrong_sum(rows: Rows, which: npt.NDArray[np.intp], words: npt.NDArray[np.int64]) -> _Booleans:
-    """Whether the IPv4 headers, of which `words` are the beginning, don't add up (RFC 1071)."""
-    total, length = words.sum(axis=1), (words[:, 0] >> 8 & 0xF) * 4
-    (longer,) = np.nonzero(length > 20)
-    at = rows["network_offset"].astype(np.int64)
-    for option in range(20, 60, 4):
-        longer = longer[(length[longer] > option) & (at[which[longer]] + option + 4 <= rows["captured"][which[longer]])]
-        total[longer] += rows.words(which[longer], at + option, 2).sum(axis=1)
-    while (total >> 16).any():
-        total = (total & 0xFFFF) + (total >> 16)
+def _wrong_sum(rows: Rows, which: npt.NDArray[np.intp] | slice) -> _Booleans:
+    """Whether these IPv4 headers don't add up (RFC 1071), which can be told in any order of bytes."""
+    at, end = rows.network_at[which], (rows["offset"] + rows["captured"])[which]
+    length = (rows.numbers(at, "u1") & 0xF).astype(np.int64) * 4
+    total = np.zeros(len(at), np.uint64)
+    for word in range(0, 20, 4):
+        total += rows.numbers(at + word, "u4")
+    for word in range(20, int(length.max(initial=20)), 4):  # options
+        longer = np.flatnonzero((length > word) & (at + word + 4 <= end))
+        total[longer] += rows.numbers(at[longer] + word, "u4")
+    for _ in range(3):  # 36 bits into 16
+        total = (total & np.uint64(0xFFFF)) + (total >> np.uint64(16))
     found: _Booleans = total != 0xFFFF
     return found

@@ -4,45 +4,48 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = ["LOOPBACK", "MULTICAST", "Networks"]
 
-_Addresses = npt.NDArray[np.uint8]
+#: Addresses as words, in the order of the bytes.
+_WORDS: dict[int, str] = {4: "u4", 6: "u8"}
 
 
 class Networks:
     """Some networks, given as text ("127.0.0.0/8", "::1/128"), of both families."""
 
     def __init__(self, networks: Iterable[str]) -> None:
-        self._masks: dict[int, list[tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]]] = {4: [], 6: []}
-        for text in networks:
-            network = ipaddress.ip_network(text)
-            masks = (_halves(_columns(each.packed)) for each in (network.netmask, network.network_address))
-            self._masks[network.version].append((next(masks), next(masks)))
+        parsed: list[Any] = [ipaddress.ip_network(text) for text in networks]
+        self._networks = {
+            version: [
+                (_words(each.netmask), _words(each.network_address))
+                for each in ipaddress.collapse_addresses(each for each in parsed if each.version == version)
+            ]
+            for version in _WORDS
+        }
 
-    def have(self, addresses: _Addresses, family: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    def have(self, addresses: npt.NDArray[np.uint8], family: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
         """Which addresses, shape (n, 16), of which families, shape (n,), are of any of them."""
-        halves = _halves(addresses)
         found = np.zeros(len(addresses), np.bool_)
-        for version, masks in self._masks.items():
-            inside = np.zeros(len(addresses), np.bool_)
-            for mask, network in masks:
-                inside |= ((halves & mask) == network).all(axis=1)
-            found |= inside & (family == version)
+        for version, networks in self._networks.items():
+            of_version = family == version
+            if not networks or not of_version.any():
+                continue
+            words = addresses.view(_WORDS[version])
+            for masks, network in networks:
+                inside = of_version
+                for column, (mask, rest) in enumerate(zip(masks, network, strict=True)):
+                    inside = inside & (words[:, column] & mask == rest)
+                found |= inside
         return found
 
 
-def _columns(packed: bytes) -> _Addresses:
-    """One address as a row of a column."""
-    return np.frombuffer(packed.ljust(16, b"\0"), np.uint8)[None]
-
-
-def _halves(addresses: _Addresses) -> npt.NDArray[np.uint64]:
-    """Their bytes as two numbers each, shape (n, 2), in whatever order."""
-    return np.ascontiguousarray(addresses).view(np.uint64)
+def _words(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> npt.NDArray[Any]:
+    return np.frombuffer(address.packed, _WORDS[address.version])
 
 
 LOOPBACK = Networks(["127.0.0.0/8", "::1/128"])

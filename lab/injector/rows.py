@@ -66,35 +66,35 @@ class Rows:
         return found
 
     @cached_property
-    def header4(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
-        """Of IPv4 packets: their rows, and the 16-bit words of the first 20 bytes, shape (m, 10)."""
-        (which,) = np.nonzero(self.family(4))
-        return which, self.words(which, self["network_offset"], 10)
-
-    @cached_property
     def ip_length(self) -> npt.NDArray[np.int64]:
         """Bytes of the IP packet by its own header; 0: it doesn't tell (segmentation is left to a device)."""
         found = np.zeros(len(self), np.int64)
-        which, words = self.header4
-        found[which] = words[:, 1]
-        (which,) = np.nonzero(self.family(6))
-        payload = self.words(which, self["network_offset"].astype(np.int64) + 4, 1)[:, 0]
-        found[which] = np.where(payload, payload + 40, 0)
+        for family, at, more in ((4, 2, 0), (6, 4, 40)):
+            which = self.which(self.family(family))
+            told = self.numbers(self.network_at[which] + at, ">u2").astype(np.int64)
+            found[which] = np.where(told, told + more, 0)
         return found
 
-    def words(self, which: npt.NDArray[np.intp], at: npt.NDArray[Any], count: int) -> npt.NDArray[np.int64]:
-        """Words of 16 bits from byte `at` (a row each, as all columns) of some frames, shape (m, count).
-
-        They must be there: nothing is checked.
-        """
-        places = (self["offset"][which] + at[which])[:, None] + np.arange(2 * count)
-        found: npt.NDArray[np.int64] = self._memory[places].view(">u2").astype(np.int64)
+    @cached_property
+    def network_at(self) -> npt.NDArray[np.int64]:
+        """Where in the file the IP header is."""
+        found: npt.NDArray[np.int64] = self["offset"] + self["network_offset"]
         return found
+
+    @staticmethod
+    def which(rows: _Booleans) -> npt.NDArray[np.intp] | slice:
+        """The numbers of some rows; all of them: as a slice, which copies nothing."""
+        return slice(None) if rows.all() else np.flatnonzero(rows)
+
+    def numbers(self, at: npt.NDArray[np.int64], kind: str) -> npt.NDArray[Any]:
+        """Numbers of a NumPy type that begin at any bytes of the file. They must be there: nothing is checked."""
+        places = len(self._memory) - np.dtype(kind).itemsize + 1
+        return np.ndarray((places,), kind, self._memory, strides=(1,))[at]
 
     def group(self) -> _Booleans:
         """Which go to a multicast or the broadcast MAC address, or may do so."""
         found = self.ethernet.copy()
-        (which,) = np.nonzero(found)
+        which = self.which(found)
         found[which] = self._memory[self["offset"][which]] & 1 != 0
         if self.varies(0, 1):
             low, high = self._corners(0, 1)

@@ -12,6 +12,7 @@ from lab.injector.networks import LOOPBACK, MULTICAST
 from lab.injector.rows import Rows
 from lab.injector.towards import LOOPBACK as LOOPBACK_DEVICE
 from lab.injector.towards import Towards
+from lab.native.injection import WAYS
 
 __all__ = ["check_device", "check_frames"]
 
@@ -24,18 +25,18 @@ def check_device(to: Towards) -> None:
         raise UsageError(f"{to.device} leads further than this machine's loopback: {_REMEDY}")
 
 
-def check_frames(rows: Rows, sent: npt.NDArray[np.bool_], first: int) -> None:
+def check_frames(rows: Rows, ways: npt.NDArray[np.uint8], first: int) -> None:
     """Raises UsageError for the first frame that goes to other than a loopback address, or to several hosts.
 
-    sent: which of the rows will be. first: the number of the first row, from 0. All values that a field can take count.
+    ways: by which the rows leave. first: the number of the first row, from 0. All values that a field can take count.
     """
     low, high = rows.destinations()
     family = rows["family"]
     inside = LOOPBACK.have(low, family) & LOOPBACK.have(high, family)
     inside &= (family == 4) | (low == high).all(axis=1)  # ::1 is alone
     several = MULTICAST.have(low, family) | MULTICAST.have(high, family)
-    group = rows.group()
-    offends = sent & (rows.has("ip") & (~inside | several) | group)
+    group = rows.group() & (ways == WAYS["l2"])
+    offends = (ways != WAYS["left out"]) & (rows.has("ip") & (~inside | several) | group)
     if not offends.any():
         return
     number = int(np.argmax(offends))

@@ -70,7 +70,7 @@ def survey(
     for rows in rows_of(source):
         part = _Part(rows, to, path, left_out)
         if guarded:
-            check_frames(rows, part.ways != 0, frames)
+            check_frames(rows, part.ways, frames)
         if not source.fields and lanes > 1:
             part.lanes = deal(rows, lanes)
         _sort(arrival.reasons(rows, part.ways), part.ways != 0, undelivered)
@@ -141,10 +141,11 @@ def _left_out(
 ) -> Iterator[tuple[str, _Booleans]]:
     """Why which of the rows are not sent, the first reason that holds for each first."""
     yield "cut short when they were captured", rows["captured"] < rows["length"]
+    yield "shorter than an Ethernet header", (rows.link == LINK_ETHERNET) & ~rows.ethernet
     known = (rows.link == LINK_ETHERNET) | np.isin(rows.link, LINK_IP) | rows.has("ip")
     yield "of a link layer that is neither Ethernet nor IP", ~known
     no_way = ways == WAYS["left out"]
-    yield f"no IP packets, which is all that {_carrier(to, path)} takes", no_way & ~rows.has("ip")
+    yield _no_ip(to, path), no_way & ~rows.has("ip")
     yield f"bare IP packets, and layer 2 of {to.device} takes Ethernet frames: leave --path l2 out", no_way
     only = {_ONLY_IPV4: 4, _ONLY_IPV6: 6}.get(to.hardware)
     if only:
@@ -152,8 +153,10 @@ def _left_out(
     yield f"larger than the MTU of {to.device} ({to.mtu:,})", too_large
 
 
-def _carrier(to: Towards, path: str | None) -> str:
-    return "layer 3 (leave --path l3 out)" if path == "l3" and to.hardware in (ETHERNET, LOOPBACK) else to.device
+def _no_ip(to: Towards, path: str | None) -> str:
+    if to.hardware not in (ETHERNET, LOOPBACK):
+        return f"no IP packets, which is all that {to.device} takes"
+    return "no IP packets: leave --path l3 out" if path == "l3" else "neither Ethernet frames nor IP packets"
 
 
 def _sort(reasons: Iterator[tuple[str, _Booleans]], among: _Booleans, counts: Counter[str]) -> _Booleans:
