@@ -72,11 +72,14 @@ static int64_t check_frames(const struct lab_packets *p, const struct lab_lane *
     return 0;
 }
 
-/* Whether the last packet would be due within reason. */
+/* Whether the last packet would be due beyond all reason; with a limit, the second one, as none is due much later. */
 static bool is_endless(const struct lab_packets *p, const struct lab_lane *lane) {
-    double turns = (double)lane->total / (double)p->frame_count;
-    if (lane->pace == LAB_TIMES) return turns * (double)lane->span_ns + (double)p->due_ns[p->frame_count - 1] >= FOR_EVER;
-    double units = (double)lane->total * (lane->pace == LAB_BITS ? 8 * LAB_MAX_TEMPLATE : 1);
+    double total = lane->limit_ns ? 1 : (double)lane->total;
+    if (lane->pace == LAB_TIMES) {
+        double turns = lane->limit_ns ? 1 : total / (double)p->frame_count;
+        return turns * (double)lane->span_ns + (double)p->due_ns[p->frame_count - 1] >= FOR_EVER;
+    }
+    double units = total * (lane->pace == LAB_BITS ? 8 * LAB_MAX_TEMPLATE : 1);
     return units * (double)lane->numerator / (double)lane->denominator >= FOR_EVER;
 }
 

@@ -380,6 +380,8 @@ static void what_can_never_be_is_refused(void) {
     REFUSED(-EINVAL, lane.pace = LAB_TIMES);
     REFUSED(-EINVAL, (lane.pace = LAB_PERIODIC, lane.numerator = INT64_MAX, lane.total = 2));
     REFUSED(-EINVAL, (lane.pace = LAB_BITS, lane.numerator = SECOND, lane.total = LAB_MAX_PACKETS));
+    REFUSED(0, (lane.pace = LAB_BITS, lane.numerator = SECOND, lane.total = LAB_MAX_PACKETS, lane.limit_ns = 1));
+    REFUSED(-EINVAL, (lane.pace = LAB_POISSON, lane.numerator = INT64_MAX, lane.limit_ns = 1));
     REFUSED(-EFAULT, offsets[3] = -1);
     REFUSED(-EFAULT, lengths[3] = 0);
     REFUSED(-EFAULT, lengths[FRAMES - 1] = FRAME + 1);
