@@ -32,7 +32,7 @@ _LISTENER_FIX = {
 
 @dataclass(frozen=True)
 class NoResets:
-    """By what the kernel's resets are kept away: "nftables" or "listener".
+    """From where the kernel sends no RST, and by what it is kept from it: "nftables" or "listener".
 
     instead: why not by nftables, where that was tried first.
     """
@@ -65,14 +65,14 @@ def no_rst(
     comes. where: a link, or the interface that the session leaves by. world: whose network: an open ``World``, the
     number of a process, or None for the machine's own. end: whose kernel, in a world ("near", "far" or "middle").
     by: "nftables", a rule that drops these resets, but not those that you send; "listener", a socket that listens at
-    the port, and drops all that comes, which takes no rights; None: the first that works here. Both
-    cover both families, and end with the process if it is killed. Raises UsageError, Unavailable.
+    the port and drops all that comes, which takes no rights; None: the first of them that works here. Either serves
+    both families, and ends with the process if that is killed. Raises UsageError, Unavailable.
     """
     check_count("port", port, high=(1 << 16) - 1)
     pick("end", end, ENDS)
     pick("by", by, (*_MEANS, None))
     if world == "new":
-        raise UsageError("nothing would ever pass in a new world of no_rst's own: give an open one, world=lab.World()")
+        raise UsageError("nothing would ever pass in a new world of no_rst's own: open one, with lab.World() as world")
     with visit("host" if world is None else world, ["lo"]) as (place, _warnings), contextlib.ExitStack() as held:
         device = _device(place, where, end)
         socket_at = partial(place.socket, end=end)

@@ -12,9 +12,9 @@ As nft(8) would have it::
     }
 
 A table with an owner goes with the netlink socket that it was made by, also when its process is killed (Linux 5.12).
-What a program sends comes from a socket that is some user's; a reset by which the kernel refuses what no socket of
-this machine waits for does not. So a reset that is sent by hand passes. A mark would not tell one from the other, as
-the kernel may give its answers that of the question (fwmark_reflect).
+What a program sends has a socket, which is some user's (skuid), and passes, also a reset that is sent by hand; a
+reset by which the kernel refuses what no socket waits for has none. A mark would not tell one from the other, as the
+kernel may give its answers that of the question (fwmark_reflect).
 """
 
 from __future__ import annotations

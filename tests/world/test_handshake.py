@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 import socketserver
 import subprocess
@@ -267,20 +266,19 @@ def test_nothing_is_left_of_it(by, end, wait_until):
         assert refused(world, 4, "127.0.0.1", PORT, "near")
 
 
-def test_nothing_is_left_by_nft_either(tool, missing):
-    nft = tool("nft")
-    if os.geteuid():
-        missing("nft in a world takes root")
-    with lab.World(["lo"]) as world:
-
-        def ruleset():
-            with world.popen([nft, "list", "ruleset"], stdout=subprocess.PIPE, text=True) as listing:
-                return listing.communicate()[0]
-
-        with world.no_rst("lo", PORT):
-            rule = f'oifname "lo" tcp sport {PORT} tcp flags rst drop'
-            assert rule in ruleset()
-        assert ruleset() == ""
+def test_nft_sees_the_rule_and_then_nothing(tool, root):
+    code = f"""
+import subprocess, lab
+with lab.no_rst("lo", {PORT}):
+    subprocess.run([{tool("nft")!r}, "list", "ruleset"], check=True)
+print("afterwards", flush=True)
+subprocess.run([{tool("nft")!r}, "list", "ruleset"], check=True)
+"""
+    command = [sys.executable, str(root / "tests/launch.py"), "--", sys.executable, "-c", code]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    within, afterwards = told.split("afterwards\n")
+    assert f'oifname "lo" tcp sport {PORT} tcp flags rst drop' in within
+    assert afterwards == ""
 
 
 # ---- rights, and what can't be ----
@@ -361,5 +359,5 @@ def test_what_cannot_work_is_told_in_one_line(world, arguments, said):
 
 
 def test_a_world_that_nothing_happens_in_is_refused():
-    with pytest.raises(lab.UsageError, match="give an open one"), lab.no_rst("lo", PORT, world="new"):
+    with pytest.raises(lab.UsageError, match=r"open one, with lab\.World"), lab.no_rst("lo", PORT, world="new"):
         pass
