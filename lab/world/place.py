@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,7 +25,7 @@ __all__ = [
     "Skipped",
     "add_existing",
     "ask_sysctl",
-    "check_sysctl",
+    "asking_for_sysctl",
     "greet",
     "host_socket",
     "open_socket",
@@ -101,28 +103,28 @@ def open_socket(client: Client, end: str, family: int, type_: int, proto: int) -
     return socket.socket(fileno=descriptor)
 
 
-def check_sysctl(name: str) -> None:
-    """Raises UsageError for what can be no sysctl below net/."""
+@contextlib.contextmanager
+def asking_for_sysctl(name: str) -> Iterator[None]:
+    """Raises UsageError in a block that reads or sets a sysctl below net/ if there is none, else Unavailable."""
+    unknown = UsageError(f"no sysctl {name!r} here: give one below net/, as in ipv4/conf/lo/route_localnet")
     if any(part in ("", ".", "..") for part in name.split("/")):
-        raise _unknown_sysctl(name)
+        raise unknown
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, Unavailable):
+            raise
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+            raise unknown from None
+        if error.errno == errno.EINVAL:
+            raise UsageError(f"cannot {error.filename}: give a value that it takes") from None
+        raise Unavailable(f"sysctl: {error.filename}", errno=error.errno, fix="See lab doctor") from None
 
 
 def ask_sysctl(client: Client, end: str, name: str, value: int | str | None = None) -> str:
-    """Reads a sysctl of the helper's namespace at `end`, or sets it first. Raises UsageError, Unavailable."""
-    check_sysctl(name)
-    try:
-        reply = client.ask("sysctl", end=end, name=name, value=None if value is None else str(value))
-    except Refused as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
-            raise _unknown_sysctl(name) from None
-        if error.errno == errno.EINVAL:
-            raise UsageError(f"net/{name} takes no {value!r}: give another value") from None
-        raise Unavailable(f"sysctl: {error.filename}", errno=error.errno, fix="See lab doctor") from None
-    return str(reply["value"])
-
-
-def _unknown_sysctl(name: str) -> UsageError:
-    return UsageError(f"no sysctl {name!r} here: give one below net/, as in ipv4/conf/lo/route_localnet")
+    """A sysctl below net/ of the helper's namespace at `end`; a value sets it first. Raises UsageError, Unavailable."""
+    with asking_for_sysctl(name):
+        return str(client.ask("sysctl", end=end, name=name, value=None if value is None else str(value))["value"])
 
 
 def host_socket(family: int, type_: int, proto: int = 0) -> socket.socket:

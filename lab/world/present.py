@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lab.conditions import NIC, pick_way
-from lab.errors import Unavailable, UsageError
+from lab.errors import UsageError
 from lab.impairments import Impairment
 from lab.wire import Wire
 from lab.world.client import Client
@@ -16,7 +16,7 @@ from lab.world.describe import offloads, sysctls
 from lab.world.kernel import link_mtu, net_sysctl
 from lab.world.link import Link
 from lab.world.links import LINKS, LO_NET_IPV6, lo, lo_net
-from lab.world.place import Skipped, add_existing, ask_sysctl, check_sysctl, greet, host_socket, open_socket
+from lab.world.place import Skipped, add_existing, ask_sysctl, asking_for_sysctl, greet, host_socket, open_socket
 
 __all__ = ["HostWorld", "JoinedWorld"]
 
@@ -75,12 +75,8 @@ class HostWorld:
         return self._read_sysctl(name)
 
     def _read_sysctl(self, name: str) -> str:
-        check_sysctl(name)
-        try:
+        with asking_for_sysctl(name):
             return net_sysctl(name)
-        except OSError as error:
-            fix = "Look below /proc/sys/net for those that there are"
-            raise Unavailable(f"sysctl: {error.filename}", errno=error.errno, fix=fix) from None
 
     def describe(self) -> dict[str, Any]:
         """Sysctls, and the offloads of every device, for a study's metadata."""
