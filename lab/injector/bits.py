@@ -64,7 +64,7 @@ class Bits:
     def place(self) -> str:
         """Which bytes of the frame they are, from 0."""
         last = self.offset + self.size - 1
-        part = "" if self.mask == _ALL >> 64 - 8 * self.size else " (in part)"
+        part = "" if self.mask == _ALL >> 64 - 8 * self.size else ", in part"
         return f"{self.offset}{f'-{last}' if self.size > 1 else ''}{part}"
 
 

@@ -92,7 +92,7 @@ class Template:
         return f"template: {self._summary}, {len(self.base):,} bytes"
 
     def __str__(self) -> str:
-        return "\n".join([self._sentence(), *aligned([_HEADINGS, *self._rows()], left=2)])
+        return "\n".join([self._sentence(), *aligned([_HEADINGS, *self._rows()], left=3)])
 
     __repr__ = __str__
 

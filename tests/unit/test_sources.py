@@ -247,16 +247,14 @@ def test_what_is_no_packet_is_refused(thing):
 
 
 def test_what_scapy_cannot_build_is_refused(scapy):
-    with (
-        refused(UsageError, r"scapy can't build IP / UDP: .*'ttl'.*; mend that field"),
-        open_source(scapy.IP(ttl=300) / scapy.UDP()),
-    ):
-        pass
-    with refused(UsageError, r"UDP can't be a packet's first layer: put it in one, such as IP\(\) / UDP\(\)"):
-        with open_source([scapy.UDP()]):
-            pass
-    for empty in (b"", scapy.Raw(b"")):
-        with refused(UsageError, "without a single byte"), open_source([b"packet", empty]):
+    cases = (
+        (scapy.IP(ttl=300) / scapy.UDP(), r"scapy can't build IP / UDP: .*'ttl'.*; mend that field"),
+        (scapy.UDP(), r"UDP can't be a packet's first layer: put it in one, such as IP\(\) / UDP\(\)"),
+        (scapy.Raw(b""), "without a single byte"),
+        (b"", "without a single byte"),
+    )
+    for packet, text in cases:
+        with refused(UsageError, text), open_source([b"packet", packet]):
             pass
 
 
