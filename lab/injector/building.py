@@ -26,7 +26,9 @@ def is_packet(thing: object) -> bool:
 
 def each_packet(packet: Packet) -> Iterator[Packet]:
     """The packets that one of scapy's stands for, such as those of ``IP(dst="127.0.0.0/30") / UDP(dport=(1, 3))``."""
-    return iter((packet,)) if packet.raw_packet_cache is not None else iter(packet)
+    for each in packet:
+        each.original = packet.original  # which copies forget
+        yield each
 
 
 def built(packet: Packet) -> Frame:
@@ -38,8 +40,9 @@ def built(packet: Packet) -> Frame:
     try:
         data = bytes(packet)
     except Exception as error:  # whatever the fields of a layer raise
+        layers = " / ".join(layer.__name__ for layer in packet.layers())
         why = str(error).partition("\n")[0] or type(error).__name__
-        raise UsageError(f"scapy can't build {_layers(packet)}: {why}; mend that field") from error
+        raise UsageError(f"scapy can't build {layers}: {why}; mend that field") from error
     frame = frame_of(data, link_type)
     if link_type is None or not packet.original:  # its time is that at which it was made
         return frame
@@ -94,7 +97,3 @@ def _begins_as_ip(data: bytes) -> bool:
     if version == 4 and len(data) >= _IPV4_HEADER:
         return _IPV4_HEADER <= 4 * (data[0] & 15) <= int.from_bytes(data[2:4]) == len(data)
     return version == 6 and _IPV6_HEADER + int.from_bytes(data[4:6]) == len(data)
-
-
-def _layers(packet: Packet) -> str:
-    return " / ".join(layer.__name__ for layer in packet.layers())
