@@ -129,16 +129,13 @@ class Subject:
         return self._locate(numbers.name, min(numbers.bits, 64), build)
 
     def payload_bits(self, name: str, first: int, last: int) -> Bits:
-        """Those bytes of the innermost ``Raw``. Raises UsageError if it has none there."""
-        from scapy.packet import Raw
-
-        found = [(depth, layer.load) for depth, layer in enumerate(self.layers()) if type(layer) is Raw]
-        depth, load = found[-1] if found else (0, b"")
+        """Those bytes of what the packet carries. Raises UsageError if it has none there."""
+        depth, field, load = self._payload()
         _check_slice(name, first, last, len(load))
 
         def build(value: int) -> bytes:
             other = load[:first] + value.to_bytes(last - first) + load[last:]
-            return built(_with(self._packet, depth, "load", other)).data
+            return built(_with(self._packet, depth, field, other)).data
 
         return self._locate(name, 8 * (last - first), build)
 
@@ -159,6 +156,18 @@ class Subject:
             return built(packet).data
 
         return self._locate(name, 8 * (last - first), build)
+
+    def _payload(self) -> tuple[int, str, bytes]:
+        """Depth, field and value of the innermost bytes that scapy left as they are: of ``Raw``, or of an echo."""
+        from scapy.packet import Padding
+
+        innermost = 0, "", b""
+        for depth, layer in enumerate(self.layers()):
+            for each in layer.fields_desc[-1:]:
+                value = layer.getfieldval(each.name)
+                if isinstance(value, bytes) and value and not isinstance(layer, Padding):
+                    innermost = depth, each.name, value
+        return innermost
 
     def _release(self, depth: int, layer: Packet) -> None:
         """If a layer has a checksum that is right, lets scapy keep it so."""

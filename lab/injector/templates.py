@@ -47,8 +47,9 @@ class Template:
         """packet: one of scapy's, or bytes, which are an IP packet if they begin like one, else an Ethernet frame.
 
         vary: how, by field. A field is named "LAYER.FIELD" as scapy does ("IP.src", "ICMPv6EchoRequest.seq");
-        "LAYER#2.FIELD" is that of the second such layer. "payload[0:8]" are bytes of the innermost ``Raw``, and
-        "bytes[0:6]" of the frame, 8 at most. It varies as a range, a list of values or text:
+        "LAYER#2.FIELD" is that of the second such layer. "payload[0:8]" are bytes of what the packet carries
+        (the innermost ``Raw``, or data of an echo), and "bytes[0:6]" of the frame, 8 at most. It varies as a range, a
+        list of values or text:
 
         ========================  ==========================================================================
         ``"1024-65535"``          all of them in turn, as ``range(1024, 65536)``; addresses likewise
