@@ -38,7 +38,7 @@ _UNKNOWN = "look at a capture of {link} (lab capture) for what it did take"
 _ENDS = {
     errno.ENODEV: "{link} went away; make it anew, and send the rest",
     errno.ENXIO: "{link} went away; make it anew, and send the rest",
-    errno.ENETDOWN: "{link} is down; bring it up, and send the rest",
+    errno.ENETDOWN: "{link} went down, or away; bring it up, or make it anew, and send the rest",
     errno.ENOBUFS: "{link} took nothing for a while, as its queue stays full; see that its other end is read",
     errno.EAGAIN: "{link} took nothing for a while, as its queue stays full; see that its other end is read",
 }
@@ -62,7 +62,7 @@ def remarks(injection: Injection, survey: Survey, first_refused: Mapping[int, in
     for why, count in survey.left_out.items():
         yield f"left out: {count:,} of {number_of(frames, 'frame')}: {why}"
     for why, count in survey.undelivered.items():
-        yield f"sent, but not to arrive: {count:,} of {number_of(frames, 'frame')}: {why}"
+        yield f"sent, to reach no program: {count:,} of {number_of(frames, 'frame')}: {why}"
     if injection.late is not None and injection.retried:
         yield (
             f"{link} had no room {number_of(injection.retried, 'time')}, and packets waited for it, which the pacing "

@@ -187,7 +187,10 @@ def test_what_was_refused_is_told_with_its_errno_and_a_remedy(number, remedy):
 def test_reasons_of_the_survey_are_told():
     why = survey(10, left_out={"too large": 1}, undelivered={"martian": 2})
     told = injection(counts([0] * 9), surveyed=why, delivered=7)
-    assert told.warnings == ("left out: 1 of 10 frames: too large", "sent, but not to arrive: 2 of 10 frames: martian")
+    assert told.warnings == (
+        "left out: 1 of 10 frames: too large",
+        "sent, to reach no program: 2 of 10 frames: martian",
+    )
     assert not told.complete
 
 
@@ -239,7 +242,7 @@ def test_one_burst_is_no_schedule_to_fall_behind():
     [
         (errno.ENODEV, "lo went away"),
         (errno.ENXIO, "lo went away"),
-        (errno.ENETDOWN, "lo is down"),
+        (errno.ENETDOWN, "lo went down"),
         (errno.ENOBUFS, "lo took nothing for a while"),
         (errno.EBADF, "lo: EBADF (Bad file descriptor)"),
     ],
