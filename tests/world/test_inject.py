@@ -22,7 +22,7 @@ MANY = 1_000_000
 NUMBERED = [("l2", MANY), ("l3", MANY // 4)]
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 SIOCGIFHWADDR = 0x8927
-ETHERNET, UDP = 14, 8
+ETHERNET = 14
 
 
 class Way:
@@ -141,32 +141,32 @@ def test_every_frame_of_a_file_arrives_each_time_that_it_is_sent(way, tmp_path, 
 
     way = way(link)
     draw = np.random.default_rng(1)
-    frames = [way.frame(draw.bytes(draw.integers(0, 1400)), sport=port) for port in range(20_000, 22_000)]
+    frames = [way.frame(draw.bytes(draw.integers(0, 1400)), sport=port) for port in range(20_000, 20_500)]
     wrpcap(str(tmp_path / "sent.pcap"), frames)
     with way.capture(tmp_path / "x.pcapng") as capture:
-        done = way.inject(tmp_path / "sent.pcap", loop=5, path=path)
-    assert (done.sent, done.failed, done.delivered) == (5 * len(frames), 0, 5 * len(frames))
+        done = way.inject(tmp_path / "sent.pcap", loop=40, path=path)
+    assert (done.sent, done.failed, done.delivered) == (40 * len(frames), 0, 40 * len(frames))
     assert capture.lossless, capture.totals
     rows, lengths = in_order(capture)
     data = np.memmap(capture.path, np.uint8, "r")
     arrived = [data[row : row + length].tobytes() for row, length in zip(rows, lengths, strict=True)]
-    assert arrived == [bytes(frame) for frame in frames] * 5
+    assert arrived == [bytes(frame) for frame in frames] * 40
 
 
-def test_the_kernel_fills_in_what_a_raw_ipv4_header_leaves_out(world, tmp_path):
+def test_the_kernel_fills_in_what_a_raw_ipv4_header_leaves_out(world):
     from scapy.layers.inet import IP
+    from scapy.packet import Raw
 
     way = Way(world, "lo", 4)
-    packet = way.packet(b"some text")
-    whole = bytes(packet)
-    packet.id, packet.len, packet.chksum = 0, 0, 0
-    with way.listener, way.capture(tmp_path / "x.pcapng") as capture:
+    whole = bytes(way.packet(b"some text"))
+    packet = IP(src=way.source, dst=way.target, proto="udp", id=0, len=0, chksum=0) / Raw(whole[20:])
+    with way.listener, way.capture() as capture:
         assert way.inject(packet, path="l3").delivered == 1
     (arrived,) = (bytes(frame)[ETHERNET:] for frame in capture)
     header = IP(arrived[:20])
     assert header.len == len(whole)
     assert header.id != 0
-    assert np.frombuffer(arrived[:20], ">u2").astype(int).sum() % 0xFFFF == 0
+    assert np.frombuffer(arrived[:20], ">u2").astype(int).sum() % 0xFFFF == 0  # as with a right checksum (RFC 1071)
     assert arrived[20:] == whole[20:]
 
 
@@ -192,9 +192,9 @@ def test_every_frame_written_to_a_tap_arrives(missing, family, tmp_path):
 def test_two_threads_keep_each_flow_in_order(way, tmp_path, missing, family, link, source):
     if len(os.sched_getaffinity(0)) < 2:
         missing("two threads need a CPU each")
-    way, flows, each = way(link), 16, 200
+    way, flows, each = way(link), 16, 50
     if source == "template":
-        each *= 50
+        each *= 200
         vary = {"UDP.sport": range(30_000, 30_000 + flows), "payload[0:8]": "counter"}
         packets, options = lab.Template(way.frame(bytes(8)), vary), {"count": flows * each}
     else:
@@ -265,12 +265,12 @@ def test_a_queue_that_is_full_is_tried_again(tool, way, family):
     """A token bucket in front of the link refuses what is more than its queue holds (ENOBUFS)."""
     with lab.World(["veth"]) as other:
         way = way("veth", other)
-        bucket = ["root", "tbf", "rate", "100mbit", "burst", "20kb", "limit", "20kb"]
+        bucket = ["root", "tbf", "rate", "10mbit", "burst", "20kb", "limit", "20kb"]
         if other.popen([tool("tc"), "qdisc", "add", "dev", way.device, *bucket]).wait():
             pytest.skip("this kernel has no token bucket (sch_tbf)")
-        done = way.inject(lab.Template(way.frame(bytes(8)), {"payload[0:8]": "counter"}), count=20_000)
+        done = way.inject(lab.Template(way.frame(bytes(8)), {"payload[0:8]": "counter"}), count=10_000)
     assert done.retried > 0
-    assert (done.sent, done.failed, done.delivered) == (20_000, 0, 20_000)
+    assert (done.sent, done.failed, done.delivered) == (10_000, 0, 10_000)
 
 
 def test_a_rate_beyond_the_machine_is_told(way):

@@ -50,6 +50,17 @@ class Loop:
         order = np.argsort(columns["time_ns"], kind="stable")
         return done, columns["time_ns"][order], columns["length"][order]
 
+    def steady(self, packets, gap_ns, **options):
+        """Times and lengths of an injection that kept its schedule to a quarter of a gap, as one of some tries must."""
+        late_ns = []
+        for _try in range(8):
+            done, times_ns, lengths = self.inject(packets, **options)
+            assert done.sent == options["count"]
+            late_ns.append(done.pacing_error_ns["p90"])
+            if late_ns[-1] < gap_ns / 4:
+                return times_ns, lengths
+        pytest.fail(f"p90 of the pacing error, in ns, of one try after the other: {late_ns}")
+
 
 @pytest.fixture
 def loop(world, family):
@@ -62,58 +73,57 @@ def loop(world, family):
 
 
 def test_a_rate_gives_as_many_packets_as_are_due_in_that_time(loop):
-    done, times_ns, _lengths = loop.inject(loop.packet(), rate="20kpps", duration="500ms")
-    assert done.sent == 10_000
-    assert np.median(np.diff(times_ns)) == pytest.approx(50_000, rel=0.05)
+    """And the pacing error is that which the capture shows: none is seen before it was due, or later than is told."""
+    rate, count = 20_000, 10_000
+    done, times_ns, _lengths = loop.inject(loop.packet(), rate=rate, duration="500ms")
+    assert done.sent == count
+    late_ns = times_ns - 10**9 // rate * np.arange(count)
+    late_ns -= late_ns.min()  # the packet that was most in time
     errors_ns = done.pacing_error_ns
     assert 0 <= errors_ns["min"] <= errors_ns["p50"] <= errors_ns["p99"] <= errors_ns["max"]
-    # None can have been seen before it was due, by the first one's time.
-    assert np.all(times_ns - times_ns[0] - 50_000 * np.arange(10_000) >= -errors_ns["max"] - MOST_LATE_NS)
+    for name, percentile in (("p50", 50), ("p99", 99)):
+        seen = np.percentile(late_ns, percentile)
+        assert seen == pytest.approx(errors_ns[name] - errors_ns["min"], rel=0.2, abs=10**9 / rate), name
 
 
 def test_poisson_gaps_are_exponential_and_those_that_were_drawn(loop):
-    mean_ns, count = 200_000, 4_000
-
-    def gaps(seed):
-        _done, times_ns, _lengths = loop.inject(
-            loop.packet(), rate=1e9 / mean_ns, arrivals="poisson", count=count, seed=seed
-        )
-        return np.diff(times_ns)
-
-    one, again, other = gaps(1), gaps(1), gaps(2)
-    ordered = np.sort(one)
-    # Kolmogorov and Smirnov's distance; that of 4,000 exact draws is above 0.031 in one of a thousand cases.
-    distance = np.abs(np.arange(1, count) / (count - 1) - (1 - np.exp(-ordered / mean_ns))).max()
-    assert distance < 0.05
-    assert np.corrcoef(one, again)[0, 1] > 0.9
-    assert abs(np.corrcoef(one, other)[0, 1]) < 0.1
+    rate, count = 1_000, 1_000
+    one, again, other = (
+        np.diff(loop.steady(loop.packet(), 1e9 / rate, rate=rate, arrivals="poisson", count=count, seed=seed)[0])
+        for seed in (1, 1, 2)
+    )
+    # Kolmogorov and Smirnov's distance; that of so many exact draws is above 0.062 in one of a thousand cases.
+    seen, wanted = np.arange(1, count) / (count - 1), 1 - np.exp(-np.sort(one) * rate / 1e9)
+    assert np.abs(seen - wanted).max() < 0.08
+    differences = [np.median(np.abs(one - gaps)) / np.median(one) for gaps in (again, other)]
+    assert differences[0] < 0.2
+    assert differences[1] > 0.5  # of gaps that have nothing to do with each other, 1
 
 
 def test_packets_of_a_burst_leave_together(loop):
-    done, times_ns, _lengths = loop.inject(loop.packet(), rate="10kpps", burst=10, count=2_000)
-    assert done.sent == 2_000
-    firsts_ns, gaps_ns = times_ns[::10], np.diff(times_ns)
+    times_ns, _lengths = loop.steady(loop.packet(), 1_000_000, rate="10kpps", burst=10, count=2_000)
+    gaps_ns = np.diff(times_ns)
     within = np.arange(len(gaps_ns)) % 10 != 9
-    assert np.median(np.diff(firsts_ns)) == pytest.approx(1_000_000, rel=0.05)
+    assert np.median(np.diff(times_ns[::10])) == pytest.approx(1_000_000, rel=0.1)
     assert 10 * np.median(gaps_ns[within]) < np.median(gaps_ns[~within])
 
 
 def test_a_rate_in_bits_gives_each_packet_its_time(loop):
     packets = [loop.packet(bytes(size)) for size in (100, 1300)]
-    done, times_ns, lengths = loop.inject(packets, rate="20Mbit", count=1_000)
-    assert done.sent == 1_000
+    sent = [len(bytes(packet)) for packet in packets]
+    bit_ns = 10**9 / 4e6
+    times_ns, lengths = loop.steady(packets, sent[0] * 8 * bit_ns, rate="4Mbit", count=300)
     gaps_ns = np.diff(times_ns)
-    small, large = (np.median(gaps_ns[lengths[:-1] == length]) for length in sorted(set(lengths)))
-    assert large / small == pytest.approx(1300 / 100, rel=0.5)  # and the headers, which make it less
-    assert 8e9 * done.bytes / (times_ns[-1] - times_ns[0]) == pytest.approx(20e6, rel=0.05)
+    for seen, length in zip(sorted(set(lengths.tolist())), sent, strict=True):
+        assert np.median(gaps_ns[lengths[:-1] == seen]) == pytest.approx(length * 8 * bit_ns, rel=0.1)
 
 
-def test_loops_and_counts(loop):
-    packets = [loop.packet(bytes(size)) for size in (10, 20, 30)]
-    sizes = [len(bytes(packet)) for packet in packets]
-    for options, wanted in (({"loop": 4}, sizes * 4), ({"count": 7}, (sizes * 3)[:7]), ({}, sizes)):
-        _done, _times, lengths = loop.inject(packets, **options)
-        assert np.diff(lengths).tolist() == np.diff(wanted).tolist(), options
+@pytest.mark.parametrize(("options", "wanted"), [({}, "abc"), ({"loop": 4}, "abcabcabcabc"), ({"count": 7}, "abcabca")])
+def test_loops_and_counts(loop, options, wanted):
+    packets = [loop.packet(text.encode() * 10) for text in "abc"]
+    with loop.world.capture("lo", filter=f"udp dst port {loop.port}") as capture:
+        loop.world.inject(packets, "lo", **options)
+    assert "".join(chr(bytes(packet)[-1]) for packet in capture) == wanted
 
 
 def test_a_duration_ends_what_has_no_end(loop):
