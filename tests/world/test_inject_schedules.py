@@ -87,32 +87,32 @@ def test_a_rate_gives_as_many_packets_as_are_due_in_that_time(loop):
 
 
 def test_poisson_gaps_are_exponential_and_those_that_were_drawn(loop):
-    rate, count = 1_000, 1_000
+    rate, count = 300, 300
     one, again, other = (
         np.diff(loop.steady(loop.packet(), 1e9 / rate, rate=rate, arrivals="poisson", count=count, seed=seed)[0])
         for seed in (1, 1, 2)
     )
-    # Kolmogorov and Smirnov's distance; that of so many exact draws is above 0.062 in one of a thousand cases.
+    # Kolmogorov and Smirnov's distance; that of so many exact draws is above 0.11 in one of a thousand cases.
     seen, wanted = np.arange(1, count) / (count - 1), 1 - np.exp(-np.sort(one) * rate / 1e9)
-    assert np.abs(seen - wanted).max() < 0.08
+    assert np.abs(seen - wanted).max() < 0.11
     differences = [np.median(np.abs(one - gaps)) / np.median(one) for gaps in (again, other)]
     assert differences[0] < 0.2
     assert differences[1] > 0.5  # of gaps that have nothing to do with each other, 1
 
 
 def test_packets_of_a_burst_leave_together(loop):
-    times_ns, _lengths = loop.steady(loop.packet(), 1_000_000, rate="10kpps", burst=10, count=2_000)
+    times_ns, _lengths = loop.steady(loop.packet(), 5_000_000, rate="2kpps", burst=10, count=1_000)
     gaps_ns = np.diff(times_ns)
     within = np.arange(len(gaps_ns)) % 10 != 9
-    assert np.median(np.diff(times_ns[::10])) == pytest.approx(1_000_000, rel=0.1)
+    assert np.median(np.diff(times_ns[::10])) == pytest.approx(5_000_000, rel=0.1)
     assert 10 * np.median(gaps_ns[within]) < np.median(gaps_ns[~within])
 
 
 def test_a_rate_in_bits_gives_each_packet_its_time(loop):
     packets = [loop.packet(bytes(size)) for size in (100, 1300)]
     sent = [len(bytes(packet)) for packet in packets]
-    bit_ns = 10**9 / 4e6
-    times_ns, lengths = loop.steady(packets, sent[0] * 8 * bit_ns, rate="4Mbit", count=300)
+    bit_ns = 1_000
+    times_ns, lengths = loop.steady(packets, sent[0] * 8 * bit_ns, rate="1Mbit", count=100)
     gaps_ns = np.diff(times_ns)
     for seen, length in zip(sorted(set(lengths.tolist())), sent, strict=True):
         assert np.median(gaps_ns[lengths[:-1] == seen]) == pytest.approx(length * 8 * bit_ns, rel=0.1)
