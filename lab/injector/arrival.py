@@ -21,6 +21,8 @@ __all__ = ["Arrival"]
 _Booleans = npt.NDArray[np.bool_]
 #: Senders of which no packet is taken, wherever it comes from, unless its route is known.
 _NO_SENDER = Networks(["0.0.0.0/32", "224.0.0.0/4", "255.255.255.255/32", "ff00::/8"])
+#: Senders whose packets no router forwards, beside those.
+_NEAR_SENDER = Networks(["::/128", "fe80::/10"])
 _VLAN_NUMBER = 0xFFF
 _ONE_TAG = 18  # bytes of an Ethernet header with it
 
@@ -39,12 +41,15 @@ class Arrival:
         framed = rows.ethernet & np.isin(ways, (WAYS["l2"], WAYS["tap"]))
         if self._to.far_mac is not None:
             yield from self._addressed_to_another(rows, framed)
+        if self._to.routed:
+            yield from self._not_forwarded(rows, framed)
         yield from self._broken(rows, ways)
         yield from self._destinations(rows)
         yield from self._senders(rows, ways)
 
     def _addressed_to_another(self, rows: Rows, framed: _Booleans) -> Iterator[tuple[str, _Booleans]]:
-        far, mac = self._to.far_device, self._to.far_mac or bytes(6)
+        far = "the router on the way" if self._to.routed else self._to.far_device
+        mac = self._to.far_mac or bytes(6)
         if not rows.varies(0, 6):
             which = rows.which(framed & ~rows.group())
             at = rows["offset"][which]
@@ -57,10 +62,16 @@ class Arrival:
             tagged |= rows["network_offset"] > _ONE_TAG
             yield f"tagged for a VLAN, and {far} is of none", framed & rows.has("vlan") & tagged
 
+    def _not_forwarded(self, rows: Rows, framed: _Booleans) -> Iterator[tuple[str, _Booleans]]:
+        ip, family = rows.has("ip"), rows["family"]
+        yield "no IP packets, which is all that the router on the way forwards", ~ip
+        yield "of a hop limit that ends at the router on the way", ip & (rows["ttl"] <= 1)
+        several = (framed & rows.group()) | MULTICAST.have(rows["destination"], family)
+        yield "sent to several hosts at once, which the router on the way does not forward", several
+        yield "from an address that the router on the way does not forward", _NEAR_SENDER.have(rows["source"], family)
+
     def _broken(self, rows: Rows, ways: npt.NDArray[np.uint8]) -> Iterator[tuple[str, _Booleans]]:
         """What the kernel mends of a raw IPv4 packet, it looks at in all others."""
-        if self._to.routed:
-            yield "of a hop limit that ends at the router on the way", rows.has("ip") & (rows["ttl"] <= 1)
         mended = ways == WAYS["raw4"]
         lacking = rows["network_offset"] + rows.ip_length > rows["captured"]
         yield "shorter than the length in their IP header", rows.has("ip") & lacking & ~mended

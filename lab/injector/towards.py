@@ -40,9 +40,9 @@ class Towards:
     that packets leave by. socket_at: opens sockets in its network. world: "new", "host", or a process's number.
     routed_in: IPv4 frames from lo itself are delivered there, as route_localnet and accept_local are both set.
     receiver: opens sockets where packets arrive; None: that is not known. far_device, far_mac, addresses: of the
-    interface where they arrive (far_mac None: it has none, or a router is asked first), and the networks that are its
-    network's own ("127.0.0.0/8"). tap: the descriptor that packets for the far tun or tap device can be written to;
-    None: there is none. routed: a router lies on the way.
+    interface where they arrive, and the networks that are its network's own ("127.0.0.0/8"). far_mac is the router's
+    where one lies on the way (routed), and None where packets have no such header. tap: the descriptor that packets for
+    the far tun or tap device can be written to; None: there is none.
     """
 
     name: str
@@ -77,14 +77,17 @@ def towards(place: Place, where: str) -> Towards:
     if not near.flags & _IFF_UP:
         raise Unavailable(f"{device} is down", errno=errno.ENETDOWN, fix=f"Bring it up (ip link set {device} up)")
     receiver = socket_at if near.hardware == LOOPBACK else _receiver(place, end, device)
-    far: _Device | None = None
+    far: _Device | None = None  # where they arrive
     addresses: tuple[str, ...] = ()
     if receiver is not None:
         with receiver(socket.AF_PACKET, socket.SOCK_RAW, 0) as channel:
             far = _Device(channel, device)
         addresses = _own_networks(receiver)
-    link = next((each for each in place.links.values() if each.devices.get(end) == device), None)
-    routed = link is not None and link.routed
+    hop = next((link.hops.get(end) for link in place.links.values() if link.devices.get(end) == device), None)
+    taker = far
+    if hop is not None:
+        with place.socket(socket.AF_PACKET, socket.SOCK_RAW, 0, end="middle") as channel:
+            taker = _Device(channel, hop)
     return Towards(
         name=where,
         device=device,
@@ -97,10 +100,10 @@ def towards(place: Place, where: str) -> Towards:
         routed_in=near.hardware == LOOPBACK and _routes_in(place, device, end),
         receiver=receiver,
         far_device=device if far else None,
-        far_mac=far.mac if far and far.hardware in (ETHERNET, LOOPBACK) and not routed else None,
+        far_mac=taker.mac if taker and taker.hardware in (ETHERNET, LOOPBACK) else None,
         addresses=addresses,
         tap=_tap(place, end, device),
-        routed=routed,
+        routed=hop is not None,
     )
 
 

@@ -16,7 +16,8 @@ class Link:
     the end in whose namespace the far address lives; ``devices`` names the device at each end. ``missing`` maps a
     family to the errno of trying to set it up. ``wire`` is how many header bytes the wire passes in front of the IP
     header (14 for Ethernet frames, 0 for bare packets), None where no wire joins the ends. ``impaired`` says what
-    worsens the link: netem, the wire, or None. ``routed``: a router lies between the ends.
+    worsens the link: netem, the wire, or None. ``hops`` names the device in the middle that each end sends to, where a
+    router lies there.
     """
 
     name: str
@@ -29,7 +30,7 @@ class Link:
     missing: dict[int, int] = field(default_factory=dict)
     wire: int | None = None
     impaired: str | None = None
-    routed: bool = False
+    hops: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Link:

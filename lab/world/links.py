@@ -128,7 +128,7 @@ class Router(Way):
         middle.sysctl("ipv4/ip_forward", 1)
         middle.sysctl("ipv6/conf/all/forwarding", 1)
         made = self.between(networks, cable.ports, self.name, missing)
-        return Made(replace(made.link, routed=True), made.ports)
+        return Made(replace(made.link, hops={"near": "router-near", "far": "router-far"}), made.ports)
 
     def subnet(self, end: int, *, part: int = 0) -> Addresses:
         """The halves of the link's subnet: one on either side of the router."""

@@ -307,8 +307,22 @@ def test_where_lo_routes_none_in_frames_by_force_are_said_to_be_lost(source):
 @pytest.mark.parametrize("hops", [1, 2])
 def test_a_router_takes_its_hop(source, family, hops):
     limit = {"ttl" if family == 4 else "hlim": hops}
-    file = source(framed(ip(family, **limit) / DATA, ELSEWHERE))
-    assert len(survey(file, veth(far_mac=None, routed=True), path="l2").undelivered) == 2 - hops
+    found = survey(source(framed(ip(family, **limit) / DATA, FAR)), veth(routed=True), path="l2")
+    assert len(found.undelivered) == 2 - hops
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        framed(ARP(), FAR),
+        framed(ip(4) / DATA, "ff:ff:ff:ff:ff:ff"),
+        framed(ip(6, 1, "ff02::1") / DATA, FAR),
+        framed(ip(6, "fe80::1") / DATA, FAR),
+    ],
+)
+def test_what_no_router_forwards_would_not_arrive_behind_one(source, frame):
+    assert not survey(source(frame), veth()).undelivered
+    assert "the router on the way" in refused(source(frame), veth(routed=True))
 
 
 # ---- safety ----
