@@ -86,9 +86,9 @@ def _made(packets: Any) -> Iterator[Frame]:
             "of a capture file, a lab.Capture or a lab.Template"
         )
     for each in [packets] if alone else packets:
-        if is_packet(each):
-            yield from map(built, each_packet(each))
-        elif isinstance(each, _BYTES):
+        if isinstance(each, _BYTES):
             yield frame_of(bytes(each))
+        elif is_packet(each):
+            yield from map(built, each_packet(each))
         else:
             raise UsageError(f"a {type(each).__name__} is no packet: give packets of scapy's, or bytes")
