@@ -302,7 +302,7 @@ def test_doctor_names_what_is_missing(run):
     assert all(item["crosses"] for item in links.values())
     assert all("ENOSPC" in links[way]["evidence"] for way in WAYS if way not in ("lo", "lo-net", *BASELINES))
     assert found["host-ipv6"]["status"] == "missing"
-    assert {found[name]["status"] for name in ("host-icmp", "host-capture", "cpus")} == {"partial"}
+    assert {found[name]["status"] for name in ("host-icmp", "host-capture", "host-inject", "cpus")} == {"partial"}
     assert found["host-ipv4"]["status"] == found["clock"]["status"] == "ok"
     assert all(item["evidence"] for item in report["items"])
     assert all(item["fix"] and item["cost"] for item in report["items"] if item["status"] != "ok")
@@ -311,7 +311,7 @@ def test_doctor_names_what_is_missing(run):
 def test_doctor_is_content_where_all_is_well(run, world):
     done = run("doctor", "--json")
     report = json.loads(done.stdout)
-    wanted = {"namespaces", "icmp-ipv4", "icmp-ipv6", *(f"link-{way}" for way in EVERYWHERE)}
+    wanted = {"namespaces", "icmp-ipv4", "icmp-ipv6", "inject", *(f"link-{way}" for way in EVERYWHERE)}
     assert {f"link-{way}" for way in WAYS} <= {item["id"] for item in report["items"]}
     assert {item["id"] for item in report["items"] if item["status"] == "ok"} >= wanted
     assert done.returncode == (0 if report["ok"] else 1)
