@@ -20,6 +20,7 @@ from lab.injector.source import Source
 from lab.injector.sources import open_source
 from lab.injector.survey import Survey, survey
 from lab.injector.towards import Towards, towards
+from lab.interrupts import noted
 from lab.native.injection import MOST_LANES, MOST_PACKETS, WAYS, Lane, Pace, Packets
 from lab.units import format_duration
 from lab.world import Place, visit
@@ -65,9 +66,10 @@ def inject(
     in bits ("100Mbit"); `burst`: packets that are due at once. multiplier: of the times that a capture has, 2 for twice
     as fast. Without either, as fast as it goes. Each packet is sent once, or `loop` times; or `count` packets in all;
     or until `duration` ("2s") has passed. threads: each flow stays in order on one of them. path: "l2" or "l3" sends by
-    that one, also what will not be delivered; None: by what the packets are and where they go. seed: of Poisson gaps.
-    allow_external: also to addresses other than loopback, outside a private world. progress: is called about twice a
-    second. tell: is called with a line before a large run; by default it is printed to standard error.
+    that one, also what will not be delivered; None: by what the packets are and where they go. seed: of Poisson gaps,
+    and of fields that vary at random; by default it is drawn now. allow_external: also to addresses other than
+    loopback, outside a private world. progress: is called about twice a second. tell: is called with a line before a
+    large run; by default it is printed to standard error.
 
     Ctrl-C ends it, and the result says so. Raises UsageError, CaptureError, Unavailable.
     """
@@ -127,7 +129,11 @@ class _Plan:
             ways=found.ways[chosen],
             lanes=None if found.lanes is None else found.lanes[chosen],
             due_ns=due_ns,
-            fields=[replace(each, offset=each.offset - left) for each in source.fields if each.offset >= left],
+            fields=[
+                replace(each, offset=each.offset - left, seed=(each.seed + schedule.seed) % (1 << 64))
+                for each in source.fields
+                if each.offset >= left
+            ],
             sums=[replace(each, at=each.at - left, start=each.start - left) for each in source.sums],
         )
 
@@ -175,16 +181,19 @@ class _Plan:
                 )
                 for number, each in enumerate(senders)
             ]
-            counts, error, interrupted = run_lanes(lanes, self.total, progress)
+            interrupted = opened.enter_context(noted())
+            counts, error = run_lanes(lanes, self.total, progress)
             sent = sum(each.sent for each in counts)
-            delivered = None if counter is None else counter.settle(sent, patience_s)
+            delivered = None if counter is None else counter.settle(sent, patience_s, interrupted)
+        if fault := self.source.frames.fault:
+            warnings.append(fault)
         return Injection.of(
             counts,
             self.found,
             link=self.to.name,
             delivered=delivered,
             scheduled=self.schedule.is_kept,
-            interrupted=interrupted,
+            interrupted=interrupted.is_set(),
             error=error,
             total=self.total,
             warnings=(*self.found.remarks, *warnings),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -57,11 +58,10 @@ class Counter(Managed):
         self._count += seen
         return self._count
 
-    def settle(self, expected: int, patience_s: float) -> int:
-        """The count once all that is expected has arrived, or nothing more has for so long."""
+    def settle(self, expected: int, patience_s: float, interrupted: threading.Event) -> int:
+        """The count once all that is expected has arrived, or nothing more has for so long, or it was interrupted."""
         count, since_s = self.count(), time.monotonic()
-        while count < expected and time.monotonic() - since_s < patience_s:
-            time.sleep(_LOOK_S)
+        while count < expected and time.monotonic() - since_s < patience_s and not interrupted.wait(_LOOK_S):
             if (now := self.count()) > count:
                 count, since_s = now, time.monotonic()
         return count

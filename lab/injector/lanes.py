@@ -63,12 +63,10 @@ def _open(to: Towards, way: str, mark: int) -> socket.socket:
     return sender
 
 
-def run_lanes(
-    lanes: Sequence[Lane], total: int, progress: Callable[[Sent], None] | None
-) -> tuple[list[Counts], int, bool]:
-    """Runs each lane in a thread of its own; several are pinned to CPUs in turn.
+def run_lanes(lanes: Sequence[Lane], total: int, progress: Callable[[Sent], None] | None) -> tuple[list[Counts], int]:
+    """Runs each lane in a thread of its own, until Ctrl-C; several are pinned to CPUs in turn.
 
-    Returns what came of them, the errno that ended one, or 0, and whether Ctrl-C did.
+    Returns what came of them, and the errno that ended one, or 0.
     """
     cpus = sorted(os.sched_getaffinity(0))
     stop, errors, over = Stop(), [0] * len(lanes), [threading.Event() for _ in lanes]
@@ -87,7 +85,7 @@ def run_lanes(
         return all(each.wait(timeout_s) for each in over)
 
     began_ns = time.monotonic_ns()
-    with noted(stop.set) as interrupted:
+    with noted(stop.set):
         for number in range(len(lanes)):
             threading.Thread(target=work, args=(number,), name="lab inject").start()
         try:
@@ -98,4 +96,4 @@ def run_lanes(
         finally:  # no socket may be closed under a running loop
             stop.set()
             wait()
-    return [lane.counts() for lane in lanes], next(filter(None, errors), 0), interrupted.is_set()
+    return [lane.counts() for lane in lanes], next(filter(None, errors), 0)

@@ -21,16 +21,20 @@ __all__ = ["ARRIVALS", "Schedule", "due_times", "packets_in_all"]
 ARRIVALS = ("periodic", "poisson")
 _S = 1_000_000_000
 _BITS = re.compile(r"\d+(?:\.\d+)?\s*[kMG]?bit")
-_MOST_NS = 86_400 * _S * 365
+_MOST_NS, _MOST_SEED = 86_400 * _S * 365, 2**63
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """What was asked. multiplier: of the packets' own times; None: they don't matter. limit_ns: 0: none."""
+    """What was asked.
+
+    multiplier: of the packets' own times; None: they don't matter. limit_ns: 0: none. seed: of all that is drawn.
+    """
 
     pace: Pace
     multiplier: Fraction | None
     limit_ns: int
+    seed: int
     text: str
 
     @classmethod
@@ -47,6 +51,9 @@ class Schedule:
         """rate: "10kpps", 10000 or "100Mbit"; multiplier: 2 is twice as fast. Raises UsageError."""
         pick("arrivals", arrivals, ARRIVALS)
         check_count("burst", burst)
+        if seed is None:
+            seed = secrets.randbits(63)
+        check_count("seed", seed, low=0, high=_MOST_SEED)
         limit_ns = 0 if duration_text is None else duration(duration_text)
         if limit_ns > _MOST_NS:
             raise UsageError(f"a duration of {duration_text}: give a year (31536000s) at most")
@@ -58,13 +65,14 @@ class Schedule:
         if multiplier is not None:
             factor = _factor(multiplier)
             text = "with its own timing" if factor == 1 else f"{float(factor):g} times as fast as captured"
-            return cls(pace=Pace(kind="times"), multiplier=factor, limit_ns=limit_ns, text=text)
+            return cls(pace=Pace(kind="times"), multiplier=factor, limit_ns=limit_ns, seed=seed, text=text)
         if rate is None:
-            return cls(pace=Pace(), multiplier=None, limit_ns=limit_ns, text="as fast as it goes")
+            return cls(pace=Pace(), multiplier=None, limit_ns=limit_ns, seed=seed, text="as fast as it goes")
         return cls(
-            pace=_paced(str(rate), arrivals, burst, secrets.randbits(63) if seed is None else seed),
+            pace=_paced(str(rate), arrivals, burst, seed),
             multiplier=None,
             limit_ns=limit_ns,
+            seed=seed,
             text=_told(str(rate), arrivals, burst),
         )
 

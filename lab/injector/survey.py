@@ -32,17 +32,16 @@ class Survey:
     """A row a frame of the source, shape (n,): what is sent of it, by which of the ways of ``lab.native.injection``.
 
     offsets: in the file, of the first byte that is sent (raw sockets take no link layer); lengths: bytes sent. lanes:
-    the thread that sends it; None: one does, or the fields tell. time_ns: when it passed, by the file; None: not asked.
-    path: the ways that occur, such as "l2" or "raw4+raw6". left_out: frames that are not sent, by reason; undelivered:
-    frames that are sent, and will not arrive, by reason. Both reasons are whole phrases, such as "larger than the MTU
-    of lo (65,536)". remarks: what else is to be known, in whole sentences.
+    the thread that sends it; None: one does, or the fields tell. path: the ways that occur, such as "l2" or
+    "raw4+raw6". left_out: frames that are not sent, by reason; undelivered: frames that are sent, and will not arrive,
+    by reason. Both reasons are whole phrases, such as "larger than the MTU of lo (65,536)". remarks: what else is to be
+    known, in whole sentences.
     """
 
     offsets: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int32]
     ways: npt.NDArray[np.uint8]
     lanes: npt.NDArray[np.uint8] | None
-    time_ns: npt.NDArray[np.int64] | None
     path: str
     left_out: dict[str, int] = field(default_factory=dict)
     undelivered: dict[str, int] = field(default_factory=dict)
@@ -91,7 +90,6 @@ def survey(
         lengths=_joined([part.lengths for part in parts], np.int32),
         ways=ways,
         lanes=_joined([part.lanes for part in parts], np.uint8) if not source.fields and lanes > 1 else None,
-        time_ns=None,
         path="+".join(names),
         left_out=dict(left_out),
         undelivered=dict(undelivered),

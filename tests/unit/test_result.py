@@ -36,7 +36,7 @@ def counts(late_ns=(), **more):
 def survey(frames=3, path="l2", **more):
     rows = {"offsets": np.int64, "lengths": np.int32, "ways": np.uint8}
     arrays = {name: np.zeros(frames, kind) for name, kind in rows.items()}
-    return Survey(**arrays, lanes=None, time_ns=None, path=path, **more)
+    return Survey(**arrays, lanes=None, path=path, **more)
 
 
 def injection(*lanes, surveyed=None, **more):
