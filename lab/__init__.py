@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lab.answers import Answers as Answers
+    from lab.answers import sr as sr
     from lab.capturing import capture as capture
     from lab.checkup import Report as Report
     from lab.checkup import doctor as doctor
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from lab.verification import verify as verify
 
 _HOME = {
+    "Answers": "answers",
     "Capture": "taps.captures",
     "CaptureError": "errors",
     "Condition": "conditions",
@@ -59,6 +62,7 @@ _HOME = {
     "read": "taps.captures",
     "rtt": "single",
     "scapy_sockets": "sockets",
+    "sr": "answers",
     "verify": "verification",
 }
 __all__ = sorted(_HOME)

@@ -1,1 +1,384 @@
-"""Begun."""
+"""Packets that are sent, and what answers them: thousands under way at once, both stamped by the kernel."""
+
+from __future__ import annotations
+
+import html
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from lab import stats
+from lab.injecting import inject
+from lab.injector.pacing import packets_in_all
+from lab.injector.result import Injection
+from lab.injector.source import Source
+from lab.injector.sources import open_source
+from lab.injector.towards import towards
+from lab.interrupts import noted
+from lab.tables import plain_columns
+from lab.taps.findings import aligned
+from lab.taps.frames import HAS
+from lab.taps.lines import DESCRIBED, describe_frames
+from lab.taps.live import LiveCapture
+from lab.taps.matching import COLUMNS, KINDS, Matches, find_answers, find_requests
+from lab.taps.packets import Dissector, Packet
+from lab.taps.places import TapAt
+from lab.units import duration, format_ns
+from lab.world import Place, visit
+
+if TYPE_CHECKING:
+    import pandas
+    import polars as pl
+
+__all__ = ["Answers", "Pairs", "Unanswered", "sr"]
+
+#: Rows that are shown.
+_SHOWN = 10
+#: Packets that were not seen, and are listed all the same; and those that scapy is asked about, requests and answers.
+_MOST_LISTED, _MOST_ASKED, _MOST_ASKING = 1000, 1000, 4000
+#: Beside its bytes, what a frame takes in a ring; and rings that are larger than this are as large as they ever are.
+_SLOT_BYTES, _LARGEST_BYTES = 200, 64 << 20
+
+Array = npt.NDArray[Any]
+
+
+def sr(
+    packets: Any,
+    where: str = "lo",
+    *,
+    world: str | int | Place | None = None,
+    timeout: str = "1s",
+    filter: str | None = None,  # noqa: A002 - as everywhere
+    **options: Any,
+) -> Answers:
+    """Sends packets as ``lab.inject`` does, and finds their answers in a capture of the interface that they leave by.
+
+    ::
+
+        answered, unanswered = lab.sr([IP(dst="127.0.0.1") / UDP(dport=port) for port in range(1, 1024)])
+
+    packets, where, world, options: as ``lab.inject`` has them. timeout: how long to wait for answers once the last
+    packet is sent, if some are missing. filter: what the capture keeps, of requests and answers, as libpcap reads it.
+
+    ICMP echo, UDP, TCP and ICMP errors are matched as ``lab.taps.matching`` tells, all else as scapy does. A round trip
+    is from the kernel's stamp of the request on that interface to its stamp of the answer, so it lacks the system call;
+    on lo, both are of when the packet came in. Ctrl-C ends it, and keeps what was answered. Raises UsageError,
+    CaptureError, Unavailable.
+    """
+    timeout_ns = duration(timeout)
+    links = [where] if world == "new" else []
+    with open_source(packets) as source, visit("host" if world is None else world, links) as (place, _warnings):
+        to = towards(place, where)
+        if to.tap is not None:  # packets that are written to the far device never pass the near one
+            options.setdefault("path", "l2")
+        tap = TapAt(name=to.device, interface=to.device, socket_at=to.socket_at, description=f"{to.device}, as lab.sr")
+        capture = LiveCapture([tap], filter=filter, buffer=_buffer(source, options))
+        try:
+            with noted(lambda: os.eventfd_write(capture.fileno(), 1)) as interrupted:
+                injection = inject(source, where, world=place, **options)
+                deadline_ns = time.monotonic_ns() + timeout_ns
+                search = _Search(capture, source)
+                while True:
+                    capture.refresh()
+                    whole = len(capture.frames) >= 2 * injection.sent and search.find(injection.sent)
+                    left_ns = deadline_ns - time.monotonic_ns()
+                    if whole or interrupted.is_set() or left_ns <= 0:
+                        break
+                    capture.capturer.wait(left_ns / 1e9)
+                capture.stop()
+                search.find(injection.sent)
+                return search.answers(injection, interrupted=interrupted.is_set())
+        except BaseException:
+            capture.close()
+            raise
+
+
+def _buffer(source: Source, options: dict[str, Any]) -> str | None:
+    """Memory of the rings: for all that is to come, on whichever CPU, as larger ones take longer to make than to fill.
+
+    None: as much as any capture has. Raises UsageError for numbers of packets that can't be.
+    """
+    loop, count = options.get("loop"), options.get("count")
+    limited = options.get("duration") is not None
+    total = packets_in_all(source, len(source.frames), loop=loop, count=count, limited=limited)
+    mean_bytes = float(source.frames.columns("captured")["captured"].mean())
+    needed = int(2 * total * (mean_bytes + _SLOT_BYTES)) * (os.cpu_count() or 1)
+    return None if needed > _LARGEST_BYTES else f"{needed // 1024 + 1}KiB"
+
+
+class _Search:
+    """Requests and answers in a capture, looked for again as it grows."""
+
+    def __init__(self, capture: LiveCapture, source: Source) -> None:
+        self._capture, self._source = capture, source
+        self._varying = _varying(source)
+        self._packets: dict[int, Packet] = {}  # of whom scapy was asked
+        self._numbers = np.zeros(0, np.int64)
+        self._columns: dict[str, Array] = {}
+        self._found = Matches(*np.zeros((4, 0), np.int64))
+
+    def find(self, sent: int) -> bool:
+        """Looks at all frames that are there; whether so many requests are, and all of them answered."""
+        frames = self._capture.frames
+        if self._columns and len(frames) == len(self._columns["has"]):
+            return self._whole(sent)
+        self._columns = frames.columns(*COLUMNS)
+        numbers = find_requests(frames, self._columns, self._source.frames, self._varying)
+        request = np.flatnonzero(numbers >= 0)
+        self._numbers = numbers[request]
+        self._found = self._asked_scapy(find_answers(frames, self._columns, request))
+        return self._whole(sent)
+
+    def _whole(self, sent: int) -> bool:
+        return len(self._numbers) >= sent and bool((self._found.answer >= 0).all())
+
+    def _asked_scapy(self, found: Matches) -> Matches:
+        """The same with answers to what is neither echo, UDP nor TCP."""
+        familiar = self._columns["has"] & (HAS["echo"] | HAS["ports"]) != 0
+        open_ = np.flatnonzero((found.answer < 0) & ~familiar[found.request])[:_MOST_ASKED]
+        if not len(open_):
+            return found
+        free = ~familiar
+        free[found.request] = free[found.answer[found.answer >= 0]] = False
+        answers: dict[bytes, list[int]] = {}
+        for row in np.flatnonzero(free)[:_MOST_ASKING].tolist():
+            answers.setdefault(self._packet(row).hashret(), []).append(row)
+        answer, kind = found.answer.copy(), found.kind.copy()
+        for place in open_.tolist():
+            request = int(found.request[place])
+            packet = self._packet(request)
+            rows = answers.get(packet.hashret(), [])
+            for row in rows:
+                if row > request and self._packet(row).answers(packet):
+                    answer[place], kind[place] = row, KINDS.index("other")
+                    rows.remove(row)
+                    break
+        return found._replace(answer=answer, kind=kind)
+
+    def _packet(self, row: int) -> Packet:
+        if row not in self._packets:
+            self._packets[row] = self._capture[row]
+        return self._packets[row]
+
+    def answers(self, injection: Injection, *, interrupted: bool) -> Answers:
+        """What was found."""
+        meant = injection.sent + injection.failed + injection.left_out
+        unseen = max(0, meant - len(self._numbers))
+        listed: list[Packet] = []
+        warnings = [*injection.warnings, *self._capture.warnings]
+        if unseen:
+            warnings.append(f"{unseen:,} of {meant:,} packets were not seen leaving, so nothing can have answered them")
+            frames = self._source.frames
+            missing = np.ones(len(frames), bool)
+            missing[self._numbers % len(frames)] = False
+            dissector = Dissector(frames)
+            listed = [dissector.packet(row) for row in np.flatnonzero(missing)[:_MOST_LISTED].tolist()]
+        return Answers(
+            capture=self._capture,
+            injection=injection,
+            interrupted=interrupted or injection.interrupted,
+            warnings=tuple(warnings),
+            matches=self._found,
+            numbers=self._numbers,
+            time_ns=self._columns["time_ns"],
+            unseen=tuple(listed),
+        )
+
+
+def _varying(source: Source) -> npt.NDArray[np.bool_] | None:
+    """Which bytes of its only frame vary, with the checksums over them; None: none."""
+    if not source.fields:
+        return None
+    varying = np.zeros(int(source.frames.columns("captured")["captured"][0]), bool)
+    for field in source.fields:
+        varying[field.offset : field.offset + field.bytes] = True
+    for total in source.sums:
+        varying[total.at : total.at + 2] = True
+    return varying
+
+
+class Pairs(Sequence[tuple[Packet, Packet]]):
+    """Requests with their answers, as pairs of scapy packets, each dissected when it is taken out.
+
+    rtt_ns: from the one to the other, by the kernel's stamps; int64, shape (n,). A slice is another such sequence.
+    """
+
+    def __init__(self, capture: LiveCapture, request: Array, answer: Array, rtt_ns: npt.NDArray[np.int64]) -> None:
+        self._capture, self._request, self._answer, self.rtt_ns = capture, request, answer, rtt_ns
+
+    def __len__(self) -> int:
+        return len(self._request)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Packet, Packet]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Pairs: ...
+    def __getitem__(self, index: int | slice) -> tuple[Packet, Packet] | Pairs:
+        request, answer = self._request[index], self._answer[index]
+        if isinstance(index, slice):
+            return Pairs(self._capture, request, answer, self.rtt_ns[index])
+        return self._capture[int(request)], self._capture[int(answer)]
+
+    def __repr__(self) -> str:
+        return f"{len(self):,} answered packets"
+
+
+class Unanswered(Sequence[Packet]):
+    """Requests without an answer, as scapy packets, each dissected when it is taken out; those not seen come last."""
+
+    def __init__(self, capture: LiveCapture, request: Array, unseen: Sequence[Packet]) -> None:
+        self._capture, self._request, self._unseen = capture, request, unseen
+
+    def __len__(self) -> int:
+        return len(self._request) + len(self._unseen)
+
+    @overload
+    def __getitem__(self, index: int) -> Packet: ...
+    @overload
+    def __getitem__(self, index: slice) -> Unanswered: ...
+    def __getitem__(self, index: int | slice) -> Packet | Unanswered:
+        places = range(len(self))[index]
+        seen = len(self._request)
+        if isinstance(places, int):
+            return self._capture[int(self._request[places])] if places < seen else self._unseen[places - seen]
+        chosen = np.array([place for place in places if place < seen], np.int64)
+        return Unanswered(
+            self._capture, self._request[chosen], [self._unseen[place - seen] for place in places if place >= seen]
+        )
+
+    def __repr__(self) -> str:
+        return f"{len(self):,} unanswered packets"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Answers:
+    """What was sent and what answered it; ``answered, unanswered = answers`` as of scapy's ``sr``.
+
+    capture: all that passed meanwhile, at the interface that the requests left by. injection: what came of sending.
+    interrupted: by Ctrl-C. matches: a row a request that was seen, of rows of the capture. numbers: of these packets in
+    the order in which they were to be sent, from 0. time_ns: the kernel's stamps of the capture's frames. unseen:
+    requests that were not seen to leave, 1,000 at most. warnings: what is doubtful, with remedies.
+    """
+
+    capture: LiveCapture
+    injection: Injection
+    interrupted: bool
+    warnings: tuple[str, ...]
+    matches: Matches
+    numbers: Array
+    time_ns: npt.NDArray[np.int64]
+    unseen: tuple[Packet, ...]
+
+    @property
+    def answered(self) -> Pairs:
+        """The requests that were answered, with their answers."""
+        there = self._there
+        return Pairs(self.capture, self.matches.request[there], self.matches.answer[there], self.rtt_ns)
+
+    @property
+    def unanswered(self) -> Unanswered:
+        """The others."""
+        return Unanswered(self.capture, self.matches.request[~self._there], self.unseen)
+
+    def __iter__(self) -> Iterator[Pairs | Unanswered]:
+        return iter((self.answered, self.unanswered))
+
+    @property
+    def rtt_ns(self) -> npt.NDArray[np.int64]:
+        """From each request that was answered to its answer, by the kernel's stamps: shape (n,)."""
+        there = self._there
+        rtt_ns: npt.NDArray[np.int64] = (
+            self.time_ns[self.matches.answer[there]] - self.time_ns[self.matches.request[there]]
+        )
+        return rtt_ns
+
+    @property
+    def duplicates(self) -> int:
+        """Answers to what was answered already; the first one counts."""
+        return len(self.matches.repeated)
+
+    @property
+    def _there(self) -> npt.NDArray[np.bool_]:
+        there: npt.NDArray[np.bool_] = self.matches.answer >= 0
+        return there
+
+    def to_polars(self) -> pl.DataFrame:
+        """A row a request that was seen, in the order of the capture.
+
+        number: of the packet, from 0, in the order in which they were to be sent. kind: of its answer
+        (``lab.taps.matching``). request_ns: when it passed the tap, since 1970; rtt_ns: from there to its answer. All
+        of the answer is null if there is none. request_frame, answer_frame: their numbers in the capture, from 1.
+        """
+        import polars as pl
+
+        there = pl.Series(self._there)
+        answer = self.matches.answer
+        kinds = pl.Series(KINDS, dtype=pl.Enum(KINDS)).gather(self.matches.kind)
+        rows = pl.DataFrame(
+            {
+                "number": self.numbers,
+                "kind": kinds,
+                "request_ns": self.time_ns[self.matches.request],
+                "rtt_ns": self.time_ns[answer] - self.time_ns[self.matches.request],
+                "request_frame": self.matches.request + 1,
+                "answer_frame": answer + 1,
+            }
+        )
+        return rows.with_columns(pl.when(there).then(pl.col("kind", "rtt_ns", "answer_frame")))
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The same as a pandas frame made without pyarrow; numbers that are null become NaN."""
+        import pandas
+
+        return pandas.DataFrame(plain_columns(self.to_polars()))
+
+    def to_scapy(self) -> Any:
+        """All of it dissected, as scapy's ``sr`` returns it: (SndRcvList, PacketList)."""
+        from scapy.plist import PacketList, QueryAnswer, SndRcvList
+
+        answered = SndRcvList([QueryAnswer(*pair) for pair in self.answered])
+        return answered, PacketList(list(self.unanswered), "Unanswered")
+
+    def _lines(self) -> list[str]:
+        sent, answered, open_ = self.injection, int(self._there.sum()), len(self.unanswered)
+        told = [f"{sent.sent:,} sent into {sent.link} by {sent.path}, {answered:,} answered, {open_:,} unanswered"]
+        told[0] += f", {self.duplicates:,} answers repeated" if self.duplicates else ""
+        told += ["interrupted"] if self.interrupted else []
+        quantiles = stats.summary(self.rtt_ns)
+        names = ("min", "p50", "p90", "p99", "max")
+        told += ["  ".join(["round trip", *(f"{name} {format_ns(quantiles[name])}" for name in names)])] * (
+            answered > 0
+        )
+        rest = len(self.numbers) - _SHOWN
+        return [*told, *self._rows(), *([f"… and {rest:,} more"] if rest > 0 else [])]
+
+    def _rows(self) -> list[str]:
+        """The first requests, a line each."""
+        table = self.to_polars().head(_SHOWN)
+        frames = self.capture.frames
+        numbers = table["request_frame"].to_list()
+        if not numbers:
+            return []
+        columns = {
+            name: values[[number - 1 for number in numbers]] for name, values in frames.columns(*DESCRIBED).items()
+        }
+        cells = describe_frames(columns, numbers, 0)
+        rows = [("packet", "from", "to", "", "", "answer", "round trip")]
+        for (number, kind, rtt_ns), (_n, _t, _d, source, to, protocol, _b, info) in zip(
+            table.select("number", "kind", "rtt_ns").iter_rows(), cells, strict=True
+        ):
+            rows.append((str(number), source, to, protocol, info, kind or "–", format_ns(rtt_ns)))
+        return aligned(rows, left=6)
+
+    def __str__(self) -> str:
+        return "\n".join([*self._lines(), *(f"warning: {text}" for text in self.warnings)])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"

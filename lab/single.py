@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lab.answers import Answers, sr
 from lab.arrivals import lag, schedule
 from lab.capturing import capture
 from lab.checks import check_count
@@ -205,6 +206,10 @@ class World(PrivateWorld):  # noqa: D101 - it has the docstring of the other
     def no_rst(self, where: str, port: int, **options: Any) -> AbstractContextManager[NoResets]:
         """``lab.no_rst`` in this world: lets you play TCP by hand from `port`, over one of its links."""
         return no_rst(where, port, world=self, **options)
+
+    def sr(self, packets: Any, where: str = "lo", **options: Any) -> Answers:
+        """``lab.sr`` in this world: packets are sent, and matched with what answers them. Raises what that does."""
+        return sr(packets, where, world=self, **options)
 
 
 def _doubts(stream: Stream, link: Link) -> list[str]:
