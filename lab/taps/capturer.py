@@ -115,8 +115,13 @@ class Taps(Managed):
         ]
 
     def close(self) -> None:
-        for tap in self.taps:
-            tap.close()
+        """Lets go of all of them at once: the kernel takes tens of ms for each, but no longer for several together."""
+        closing = [threading.Thread(target=each.close) for each in self.sockets()]
+        with contextlib.suppress(RuntimeError):  # while Python exits, it starts no thread
+            for each in closing:
+                each.start()
+        for each in closing:
+            each.join() if each.ident else each.run()
 
 
 @dataclass(frozen=True, kw_only=True)
