@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from itertools import chain
+from types import NoneType
 from typing import Any
 
 from lab.errors import UsageError
@@ -15,6 +17,7 @@ __all__ = ["built", "dissected", "each_packet", "frame_of", "is_packet"]
 #: LINKTYPE_* of frames that begin with an Ethernet header, or with that of IPv4 or IPv6.
 _ETHERNET, _RAW = 1, 101
 
+_SINGLE = (int, float, str, bytes, NoneType)
 _IPV4_HEADER, _IPV6_HEADER = 20, 40
 
 
@@ -26,9 +29,29 @@ def is_packet(thing: object) -> bool:
 
 def each_packet(packet: Packet) -> Iterator[Packet]:
     """The packets that one of scapy's stands for, such as those of ``IP(dst="127.0.0.0/30") / UDP(dport=(1, 3))``."""
+    if _is_single(packet):
+        yield packet
+        return
     for each in packet:
         each.original = packet.original  # which copies forget
         yield each
+
+
+def _is_single(packet: Packet) -> bool:
+    """Whether it stands for itself for sure: to have scapy find out takes longer than to build the packet."""
+    from scapy.fields import FlagValue
+    from scapy.volatile import VolatileValue
+
+    layer = packet
+    while layer:
+        for name, value in layer.fields.items():
+            if not (isinstance(value, (*_SINGLE, FlagValue)) or layer.get_field(name).islist):
+                return False
+        made = chain(layer.default_fields.values(), layer.overloaded_fields.values())
+        if any(isinstance(value, VolatileValue) for value in made):
+            return False
+        layer = layer.payload
+    return True
 
 
 def built(packet: Packet) -> Frame:
