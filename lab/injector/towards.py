@@ -79,9 +79,12 @@ def towards(place: Place, where: str) -> Towards:
     receiver = socket_at if near.hardware == LOOPBACK else _receiver(place, end, device)
     far: _Device | None = None  # where they arrive
     addresses: tuple[str, ...] = ()
-    if receiver is not None:
+    if receiver is socket_at:
+        far = near
+    elif receiver is not None:
         with receiver(socket.AF_PACKET, socket.SOCK_RAW, 0) as channel:
             far = _Device(channel, device)
+    if receiver is not None:
         addresses = _own_networks(receiver)
     hop = next((link.hops.get(end) for link in place.links.values() if link.devices.get(end) == device), None)
     taker = far
