@@ -36,7 +36,7 @@ _PATHS = ("l2", "l3")
 
 def inject(
     packets: Any,
-    where: str = "lo",
+    where: str | Towards = "lo",
     *,
     world: str | int | Place | None = None,
     rate: str | float | None = None,
@@ -79,9 +79,9 @@ def inject(
     schedule = Schedule.of(
         rate=rate, multiplier=multiplier, arrivals=arrivals, burst=burst, duration_text=duration, seed=seed
     )
-    links = [where] if world == "new" else []
+    links = [where] if world == "new" and isinstance(where, str) else []
     with open_source(packets) as source, visit("host" if world is None else world, links) as (place, _warnings):
-        to = towards(place, where)
+        to = towards(place, where) if isinstance(where, str) else where
         found = survey(source, to, path=path, lanes=threads, allow_external=allow_external)
         plan = _Plan(source, to, found, schedule, threads, loop, count)
         (tell or _tell)(plan.text) if plan.is_large else None

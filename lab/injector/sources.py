@@ -34,7 +34,9 @@ def open_source(packets: Any) -> Iterator[Source]:
 
     Raises UsageError if it is none of these, or holds no packets; CaptureError for a file of which none can be sent.
     """
-    if isinstance(packets, Template):
+    if isinstance(packets, Source):  # open already, as lab.sr has it
+        yield packets
+    elif isinstance(packets, Template):
         with frames_in_memory([Frame(packets.base, packets.link_type)]) as frames:
             yield Source(name="the template", frames=frames, fields=packets.fields, sums=packets.sums)
     elif isinstance(packets, Capture) and not packets.frames.growing:
