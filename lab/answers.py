@@ -6,7 +6,7 @@ import html
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -73,14 +73,12 @@ def sr(
     timeout_ns = duration(timeout)
     links = [where] if world == "new" else []
     with open_source(packets) as source, visit("host" if world is None else world, links) as (place, _warnings):
-        to = towards(place, where)
-        if to.tap is not None:  # packets that are written to the far device never pass the near one
-            options.setdefault("path", "l2")
-        tap = TapAt(name=to.device, interface=to.device, socket_at=to.socket_at, description=f"{to.device}, as lab.sr")
+        to = replace(towards(place, where), tap=None)  # what is written to the far device never passes the near one
+        tap = TapAt(name=to.device, interface=to.device, socket_at=to.socket_at, description="where lab.sr sends")
         capture = LiveCapture([tap], filter=filter, buffer=_buffer(source, options))
         try:
             with noted(lambda: os.eventfd_write(capture.fileno(), 1)) as interrupted:
-                injection = inject(source, where, world=place, **options)
+                injection = inject(source, to, world=place, **options)
                 deadline_ns = time.monotonic_ns() + timeout_ns
                 search = _Search(capture, source)
                 while True:
