@@ -6,6 +6,7 @@ import html
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, overload
 
@@ -18,7 +19,7 @@ from lab.injector.pacing import packets_in_all
 from lab.injector.result import Injection
 from lab.injector.source import Source
 from lab.injector.sources import open_source
-from lab.injector.towards import towards
+from lab.injector.towards import network_of, towards
 from lab.interrupts import noted
 from lab.tables import plain_columns
 from lab.taps.findings import aligned
@@ -72,8 +73,9 @@ def sr(
     """
     timeout_ns = duration(timeout)
     links = [where] if world == "new" else []
-    with open_source(packets) as source, visit("host" if world is None else world, links) as (place, _warnings):
+    with visit("host" if world is None else world, links) as (place, _warnings), ExitStack() as opened:
         to = replace(towards(place, where), tap=None)  # what is written to the far device never passes the near one
+        source = opened.enter_context(open_source(packets, network_of(to)))
         tap = TapAt(name=to.device, interface=to.device, socket_at=to.socket_at, description="where lab.sr sends")
         capture = LiveCapture([tap], filter=filter, buffer=_buffer(source, options))
         try:

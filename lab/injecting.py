@@ -19,7 +19,7 @@ from lab.injector.result import Injection, Sent
 from lab.injector.source import Source
 from lab.injector.sources import open_source
 from lab.injector.survey import Survey, survey
-from lab.injector.towards import Towards, towards
+from lab.injector.towards import Towards, network_of, towards
 from lab.interrupts import noted
 from lab.native.injection import MOST_LANES, MOST_PACKETS, WAYS, Lane, Pace, Packets
 from lab.units import format_duration
@@ -80,8 +80,9 @@ def inject(
         rate=rate, multiplier=multiplier, arrivals=arrivals, burst=burst, duration_text=duration, seed=seed
     )
     links = [where] if world == "new" and isinstance(where, str) else []
-    with open_source(packets) as source, visit("host" if world is None else world, links) as (place, _warnings):
+    with visit("host" if world is None else world, links) as (place, _warnings), ExitStack() as opened:
         to = towards(place, where) if isinstance(where, str) else where
+        source = opened.enter_context(open_source(packets, network_of(to)))
         found = survey(source, to, path=path, lanes=threads, allow_external=allow_external)
         plan = _Plan(source, to, found, schedule, threads, loop, count)
         (tell or _tell)(plan.text) if plan.is_large else None

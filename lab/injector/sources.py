@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from lab.errors import CaptureError, UsageError
@@ -14,6 +15,7 @@ from lab.injector.source import Source
 from lab.injector.templates import Template
 from lab.taps.captures import Capture, Packets
 from lab.taps.frames import FrameFile
+from lab.taps.places import SocketAt
 from lab.taps.tables import take
 
 __all__ = ["open_source"]
@@ -22,7 +24,7 @@ _BYTES = (bytes, bytearray, memoryview)
 
 
 @contextlib.contextmanager
-def open_source(packets: Any) -> Iterator[Source]:
+def open_source(packets: Any, network: SocketAt | None = None) -> Iterator[Source]:
     """What is to be injected, as frames of a file, which are there until the end of the ``with`` block.
 
     packets: a packet of scapy's, bytes, or any iterable of those; the path of a pcap or pcapng file, or "-" for one on
@@ -31,6 +33,9 @@ def open_source(packets: Any) -> Iterator[Source]:
     with the header of one that gives their length, else for an Ethernet frame.
 
     Frames of files and captures have times of their own, and so do packets that scapy dissected.
+
+    network: whose routes and neighbours tell scapy what a packet's fields are that nobody set, such as its source
+    address; None: this machine's own, or what ``lab.scapy_sockets`` has set.
 
     Raises UsageError if it is none of these, or holds no packets; CaptureError for a file of which none can be sent.
     """
@@ -48,12 +53,26 @@ def open_source(packets: Any) -> Iterator[Source]:
         with FrameFile(packets) as frames:
             yield _captured(frames, frames.path)
     else:
-        with frames_in_memory(_made(packets)) as frames:
+        with contextlib.ExitStack() as opened:
+            with contextlib.nullcontext() if network is None or _is_bytes(packets) else _in_network(network):
+                frames = opened.enter_context(frames_in_memory(_made(packets)))
             if not len(frames):
                 raise UsageError("there are no packets to inject: give one at least")
             timed = bool(frames.columns("time_ns")["time_ns"].all())
             name = "1 packet" if len(frames) == 1 else f"{len(frames):,} packets"
             yield Source(name=name, frames=frames, timed=timed)
+
+
+def _is_bytes(packets: Any) -> bool:
+    """Whether scapy has no part in them for sure."""
+    known = packets[0] if isinstance(packets, Sequence) and packets else packets
+    return "scapy" not in sys.modules or isinstance(known, _BYTES)
+
+
+def _in_network(network: SocketAt) -> contextlib.AbstractContextManager[None]:
+    from lab.taps.provider import in_network  # it imports scapy's layers
+
+    return in_network(network)
 
 
 def _captured(frames: FrameFile, name: str) -> Source:

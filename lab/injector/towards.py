@@ -18,7 +18,7 @@ from lab.taps.tapping import link_type_of
 from lab.world import Place
 from lab.world.place import ENDS
 
-__all__ = ["ETHERNET", "LOOPBACK", "Towards", "towards"]
+__all__ = ["ETHERNET", "LOOPBACK", "Towards", "network_of", "towards"]
 
 #: ARPHRD_* of devices that take Ethernet frames (linux/if_arp.h).
 ETHERNET, LOOPBACK = 1, 772
@@ -108,6 +108,11 @@ def towards(place: Place, where: str) -> Towards:
         tap=_tap(place, end, device),
         routed=hop is not None,
     )
+
+
+def network_of(to: Towards) -> SocketAt | None:
+    """What scapy has to ask of the network to build packets for it; None: it knows this machine's own."""
+    return None if to.world == "host" else to.socket_at
 
 
 class _Device:

@@ -114,6 +114,15 @@ def test_packets_of_scapy_are_answered_each_by_its_own(way):
     assert all(answer.time > request.time for request, answer in answered)
 
 
+def test_scapy_fills_in_what_the_way_there_asks_for(way):
+    bare = (IP if way.family == 4 else IPv6)(dst=way.far) / TCP(sport=40000, dport=1)
+    made = [bare] if way.name == "lo" else [bare, Ether() / bare]  # for lo, scapy would choose the broadcast address
+    answered, unanswered = way.sr(made)
+    assert (len(answered), len(unanswered)) == (len(made), 0)
+    for request, _answer in answered:
+        assert request[type(bare)].src == way.near
+
+
 def test_segments_to_open_and_to_closed_ports(way):
     with way.bound(socket.SOCK_STREAM) as server:
         server.listen()
