@@ -36,6 +36,7 @@ class Way:
         self.source, self.target = link.near[family], link.far[family]
         self.far_end, self.device = link.far_end, link.devices["near"]
         self.far_device = link.devices[link.far_end]
+        self.macs = {"src": self.mac("near", self.device), "dst": self.mac(self.far_end, self.far_device)}
         self.listener = world.socket(FAMILIES[family], socket.SOCK_DGRAM, end=link.far_end)
         self.listener.bind((self.target, 0))
         self.port = self.listener.getsockname()[1]
@@ -57,8 +58,7 @@ class Way:
     def frame(self, payload=b"", **more):
         from scapy.layers.l2 import Ether
 
-        addresses = {"src": self.mac("near", self.device), "dst": self.mac(self.far_end, self.far_device)}
-        return Ether(**addresses) / self.packet(payload, **more)
+        return Ether(**self.macs) / self.packet(payload, **more)
 
     def inject(self, packets, **options):
         return self.world.inject(packets, self.name, tell=lambda _text: None, **options)
