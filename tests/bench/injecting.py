@@ -7,10 +7,12 @@ once, in an order drawn anew; a ratio is of two figures of one round, and the me
 
 speed: UDP frames of 64 bytes, the same for all, as fast as they go; by each sender's own clock, from its first call to
 its last. As many as take the fastest of one thread some --seconds. All of them must have been delivered, by the
-counters of the socket that they are for, and by a tap: the lab's own, or for the others one just like it. pacing:
-10,000 packets/s for ten seconds, beside loops in C that do nothing but sleep, and but read the clock, at the same
-times; the last tells how free the CPU was. A capture tells whether the packets drifted. answers: echo requests, from
-the call until the answers are at hand.
+counters of the socket that they are for, and by a tap: the lab's own, or for the others one just like it.
+
+pacing: 10,000 packets/s for ten seconds, beside loops in C that do nothing but sleep, and but read the clock, at the
+same times, which tells how free the CPU was; some 45 s a round. A capture tells whether the packets drifted.
+
+answers: echo requests, from the call until the answers are at hand.
 
 Exit 1 if a ratio or the pacing is not as demanded, or if a packet or an answer was lost. Needs root, and a C compiler;
 tcpreplay is skipped if it is not installed.
@@ -138,16 +140,20 @@ def output(command: list[str], **options: Any) -> str:
 
 
 Contender = Callable[[Inputs], Sent]
-CONTENDERS: dict[str, Contender] = {
+#: The lab brings a tap of its own.
+LAB: dict[str, Contender] = {
     "lab": the_file,
     "lab, 2 threads": the_file_on_two_threads,
-    "tcpreplay --topspeed": by_tcpreplay,
     "lab, one frame": one_frame,
     "lab, template": varying,
     "lab, layer 3": one_packet,
+}
+OTHERS: dict[str, Contender] = {
+    "tcpreplay --topspeed": by_tcpreplay,
     "sendmmsg, layer 3": by_bare_loop,
     "scapy send()": by_scapy,
 }
+CONTENDERS = LAB | OTHERS
 #: Ratios of packets/s, and the least that is demanded of them.
 GOALS = [
     ("lab", "tcpreplay --topspeed", 1.2),
@@ -175,14 +181,13 @@ class Run(NamedTuple):
         return self.received / self.seconds
 
 
-def run(contender: Contender, inputs: Inputs) -> Run:
-    ours = contender in (the_file, the_file_on_two_threads, one_frame, varying, one_packet)
+def run(name: str, inputs: Inputs) -> Run:
     with Listener(inputs.family) as listener:
-        if ours:
-            sent, seconds, tapped = contender(inputs)
+        if name in LAB:
+            sent, seconds, tapped = LAB[name](inputs)
         else:
             with Tap(inputs.family) as tap:
-                sent, seconds, _none = contender(inputs)
+                sent, seconds, _none = OTHERS[name](inputs)
                 tapped = tap.delivered()
         return Run(sent, seconds, listener.delivered(), tapped)
 
@@ -193,10 +198,10 @@ Round = dict[tuple[int, str], Run]
 def one_round(both: dict[int, Inputs]) -> Round:
     found: Round = {}
     for family, inputs in random.sample(list(both.items()), len(both)):
-        for name, contender in random.sample(list(CONTENDERS.items()), len(CONTENDERS)):
-            if contender is by_tcpreplay and not shutil.which("tcpreplay"):
+        for name in random.sample(list(CONTENDERS), len(CONTENDERS)):
+            if CONTENDERS[name] is by_tcpreplay and not shutil.which("tcpreplay"):
                 continue
-            found[family, name] = run(contender, inputs)
+            found[family, name] = run(name, inputs)
             print(f"IPv{family} {name}: {found[family, name]}", file=sys.stderr, flush=True)
     return found
 
