@@ -349,11 +349,10 @@ class Answers:
         told = [f"{sent.sent:,} sent into {sent.link} by {sent.path}, {answered:,} answered, {open_:,} unanswered"]
         told[0] += f", {self.duplicates:,} answers repeated" if self.duplicates else ""
         told += ["interrupted"] if self.interrupted else []
-        quantiles = stats.summary(self.rtt_ns)
-        names = ("min", "p50", "p90", "p99", "max")
-        told += ["  ".join(["round trip", *(f"{name} {format_ns(quantiles[name])}" for name in names)])] * (
-            answered > 0
-        )
+        if answered:
+            quantiles = stats.summary(self.rtt_ns)
+            shown = (f"{name} {format_ns(quantiles[name])}" for name in ("min", "p50", "p90", "p99", "max"))
+            told.append("  ".join(["round trip", *shown]))
         rest = len(self.numbers) - _SHOWN
         return [*told, *self._rows(), *([f"… and {rest:,} more"] if rest > 0 else [])]
 
@@ -364,10 +363,9 @@ class Answers:
         numbers = table["request_frame"].to_list()
         if not numbers:
             return []
-        columns = {
-            name: values[[number - 1 for number in numbers]] for name, values in frames.columns(*DESCRIBED).items()
-        }
-        cells = describe_frames(columns, numbers, 0)
+        columns = frames.columns(*DESCRIBED, stop=max(numbers))
+        at = np.array(numbers) - 1
+        cells = describe_frames({name: values[at] for name, values in columns.items()}, numbers, 0)
         rows = [("packet", "from", "to", "", "", "answer", "round trip")]
         for (number, kind, rtt_ns), (_n, _t, _d, source, to, protocol, _b, info) in zip(
             table.select("number", "kind", "rtt_ns").iter_rows(), cells, strict=True
