@@ -28,30 +28,39 @@ def is_packet(thing: object) -> bool:
 
 
 def each_packet(packet: Packet) -> Iterator[Packet]:
-    """The packets that one of scapy's stands for, such as those of ``IP(dst="127.0.0.0/30") / UDP(dport=(1, 3))``."""
-    if _is_single(packet):
-        yield packet
+    """The packets that one of scapy's stands for, such as those of ``IP(dst="127.0.0.0/30") / UDP(dport=(1, 3))``.
+
+    What stands for itself is marked so while it is built: to find that out, scapy copies it, which takes longer.
+    """
+    implicit, layer = [], packet
+    while layer:
+        if not layer.explicit:
+            implicit.append(layer)
+        layer = layer.payload
+    if not all(map(_is_single, implicit)):
+        for each in packet:
+            each.original = packet.original  # which copies forget
+            yield each
         return
-    for each in packet:
-        each.original = packet.original  # which copies forget
-        yield each
+    for layer in implicit:
+        layer.explicit = 1
+    try:
+        yield packet
+    finally:
+        for layer in implicit:
+            layer.explicit = 0
 
 
-def _is_single(packet: Packet) -> bool:
-    """Whether it stands for itself for sure: to have scapy find out takes longer than to build the packet."""
+def _is_single(layer: Packet) -> bool:
+    """Whether its fields have one value each for sure."""
     from scapy.fields import FlagValue
     from scapy.volatile import VolatileValue
 
-    layer = packet
-    while layer:
-        for name, value in layer.fields.items():
-            if not (isinstance(value, (*_SINGLE, FlagValue)) or layer.get_field(name).islist):
-                return False
-        made = chain(layer.default_fields.values(), layer.overloaded_fields.values())
-        if any(isinstance(value, VolatileValue) for value in made):
+    for name, value in layer.fields.items():
+        if not (isinstance(value, (*_SINGLE, FlagValue)) or layer.get_field(name).islist):
             return False
-        layer = layer.payload
-    return True
+    made = chain(layer.default_fields.values(), layer.overloaded_fields.values())
+    return not any(isinstance(value, VolatileValue) for value in made)
 
 
 def built(packet: Packet) -> Frame:
