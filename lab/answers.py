@@ -42,7 +42,7 @@ __all__ = ["Answers", "Pairs", "Unanswered", "sr"]
 _SHOWN = 10
 #: Packets that were not seen, and are listed all the same; and those that scapy is asked about, requests and answers.
 _MOST_LISTED, _MOST_ASKED, _MOST_ASKING = 1000, 1000, 4000
-#: Beside its bytes, what a frame takes in a ring; and rings that are larger than this are as large as they ever are.
+#: Beside its bytes, what a frame takes in a ring; and a ring that is larger than this is as large as it ever is.
 _SLOT_BYTES, _LARGEST_BYTES = 200, 64 << 20
 
 Array = npt.NDArray[Any]
@@ -77,7 +77,7 @@ def sr(
         to = replace(towards(place, where), tap=None)  # what is written to the far device never passes the near one
         source = opened.enter_context(open_source(packets, network_of(to)))
         tap = TapAt(name=to.device, interface=to.device, socket_at=to.socket_at, description="where lab.sr sends")
-        capture = LiveCapture([tap], filter=filter, buffer=_buffer(source, options))
+        capture = LiveCapture([tap], filter=filter, buffer=_buffer(source, options), rings=1)
         try:
             with noted(lambda: os.eventfd_write(capture.fileno(), 1)) as interrupted:
                 injection = inject(source, to, world=place, **options)
@@ -99,7 +99,7 @@ def sr(
 
 
 def _buffer(source: Source, options: dict[str, Any]) -> str | None:
-    """Memory of the rings: for all that is to come, on whichever CPU, as larger ones take longer to make than to fill.
+    """Memory of the ring: for all that is to come, as a larger one takes longer to make than to fill.
 
     None: as much as any capture has. Raises UsageError for numbers of packets that can't be.
     """
@@ -107,7 +107,7 @@ def _buffer(source: Source, options: dict[str, Any]) -> str | None:
     limited = options.get("duration") is not None
     total = packets_in_all(source, len(source.frames), loop=loop, count=count, limited=limited)
     mean_bytes = float(source.frames.columns("captured")["captured"].mean())
-    needed = int(2 * total * (mean_bytes + _SLOT_BYTES)) * (os.cpu_count() or 1)
+    needed = int(2 * total * (mean_bytes + _SLOT_BYTES))
     return None if needed > _LARGEST_BYTES else f"{needed // 1024 + 1}KiB"
 
 

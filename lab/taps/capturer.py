@@ -23,7 +23,7 @@ from lab.native.captures import Counts, Interface, Recording
 from lab.taps.filters import EVERYTHING, NOTHING, Instruction, compile_filter
 from lab.taps.places import TapAt
 from lab.taps.speakers import Speakers
-from lab.taps.tapping import DIRECTIONS, blocks_for, open_tap, pieces_for
+from lab.taps.tapping import DIRECTIONS, blocks_for, open_tap, pieces_for, rings_of_all_cpus
 from lab.taps.targets import Target
 
 __all__ = ["Capturer", "Taps"]
@@ -41,8 +41,8 @@ class Taps(Managed):
 
     direction: "in", "out" or "inout"; on a loopback device the last keeps one copy of each packet, unless both_copies.
     buffer_bytes: of the rings of one interface, and as many for what waits to be written; None: up to 64 MiB a CPU.
-    Raises UsageError for what can't be asked, with libpcap's own message for a filter; Unavailable where an interface
-    can't be tapped.
+    rings: of each interface; None: one for each CPU, which both_copies needs. Raises UsageError for what can't be asked,
+    with libpcap's own message for a filter; Unavailable where an interface can't be tapped.
     """
 
     def __init__(
@@ -53,19 +53,23 @@ class Taps(Managed):
         direction: str = "inout",
         both_copies: bool = False,
         buffer_bytes: int | None = None,
+        rings: int | None = None,
     ) -> None:
         pick("direction", direction, DIRECTIONS)
         if both_copies and direction != "inout":
             raise UsageError(f"both copies of a packet go both ways: leave --direction {direction} out")
+        if both_copies and rings is not None:
+            raise UsageError("copies are linked by the CPU that they passed on: leave rings out")
         if not places:
             raise UsageError("no interface to capture on: name one, such as lo")
         self.places, self.filter, self.both_copies = tuple(places), filter, both_copies
         compiled = compile_filter(filter, _ETHERNET)
         #: The filter that is run here, not by the kernel; or None.
         self.program = compiled if _ABOUT_TAGS.search(filter) else None
-        blocks = blocks_for(len(places), buffer_bytes)
+        rings = rings or rings_of_all_cpus()
+        blocks = blocks_for(len(places), rings, buffer_bytes)
         #: Of 4 MiB, that may wait to be written.
-        self.pieces = pieces_for(blocks)
+        self.pieces = pieces_for(blocks, rings)
         with contextlib.ExitStack() as opened:
             self.taps = tuple(
                 opened.enter_context(
@@ -76,6 +80,7 @@ class Taps(Managed):
                             direction=direction,
                             both_copies=both_copies,
                             blocks=blocks,
+                            rings=rings,
                             socket_at=place.socket_at,
                         )
                     )

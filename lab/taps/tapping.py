@@ -24,7 +24,7 @@ from lab.taps.filters import NOTHING, Instruction, attach, one_way
 from lab.taps.places import SocketAt
 from lab.taps.ring import BLOCK_BYTES, BLOCKS, add_ring
 
-__all__ = ["DIRECTIONS", "Tap", "blocks_for", "link_type_of", "open_tap", "pieces_for"]
+__all__ = ["DIRECTIONS", "Tap", "blocks_for", "link_type_of", "open_tap", "pieces_for", "rings_of_all_cpus"]
 
 #: What of an interface is seen.
 DIRECTIONS = ("in", "out", "inout")
@@ -81,20 +81,19 @@ class Tap:
             each.close()
 
 
-def blocks_for(interfaces: int, buffer_bytes: int | None = None) -> int:
+def blocks_for(interfaces: int, rings: int, buffer_bytes: int | None = None) -> int:
     """How many blocks each ring gets: so that those of an interface hold `buffer_bytes`; or a default."""
-    rings = _ring_count()
     if buffer_bytes is None:
         return max(_LEAST_BLOCKS, min(BLOCKS, _ALL_BLOCKS // (rings * interfaces)))
     return max(_LEAST_BLOCKS, -(-buffer_bytes // (BLOCK_BYTES * rings)))
 
 
-def pieces_for(blocks: int) -> int:
+def pieces_for(blocks: int, rings: int) -> int:
     """How many pieces of 4 MiB may wait to be written: as much memory as the rings of one interface have."""
-    return max(_LEAST_PIECES, min(LARGEST_PIECES, blocks * _ring_count() * BLOCK_BYTES // PIECE_BYTES))
+    return max(_LEAST_PIECES, min(LARGEST_PIECES, blocks * rings * BLOCK_BYTES // PIECE_BYTES))
 
 
-def _ring_count() -> int:
+def rings_of_all_cpus() -> int:
     """One for each number that a CPU has, as the kernel goes by these, up to the last one that is online."""
     last = int(_ONLINE.read_text().strip().replace("-", ",").rpartition(",")[2])
     return min(last + 1, _FANOUT_MOST)
@@ -107,12 +106,14 @@ def open_tap(
     direction: str = "inout",
     both_copies: bool = False,
     blocks: int = BLOCKS,
+    rings: int = 1,
     socket_at: SocketAt = socket.socket,
 ) -> Tap:
     """Taps an interface: every frame that passes it from the return of this call on, and matches.
 
     program: gives the filter for a link type. direction: "in", "out" or "inout"; on a loopback device the last keeps
-    one copy of each packet, that which comes in, unless both_copies. blocks: of each ring. socket_at: opens sockets in
+    one copy of each packet, that which comes in, unless both_copies. blocks: of each ring. rings: each has the frames of
+    the CPUs whose numbers leave the same rest. socket_at: opens sockets in
     the network namespace of the interface. Raises Unavailable.
     """
     with contextlib.ExitStack() as opened:
@@ -130,7 +131,7 @@ def open_tap(
             wanted = tuple(program(link_type))
             if direction != "inout" or (loopback and not both_copies):
                 wanted = one_way(wanted, outgoing=direction == "out")
-            sockets = [first, *(opened.enter_context(_open(socket_at)) for _ in range(_ring_count() - 1))]
+            sockets = [first, *(opened.enter_context(_open(socket_at)) for _ in range(rings - 1))]
             for each in sockets:
                 _set_up(each, interface, blocks)
             _join(sockets)
@@ -139,7 +140,7 @@ def open_tap(
         except Unavailable:
             raise  # which is an OSError, and whoever opens sockets knows best
         except OSError as error:
-            fix = f"It takes Linux 4.20 or newer, and {_ring_count() * blocks} MiB of free memory"
+            fix = f"It takes Linux 4.20 or newer, and {rings * blocks} MiB of free memory"
             raise Unavailable(f"cannot tap {interface}", errno=error.errno, fix=fix) from error
         opened.pop_all()
     return Tap(
