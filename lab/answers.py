@@ -43,7 +43,7 @@ _SHOWN = 10
 #: Packets that were not seen, and are listed all the same; and those that scapy is asked about, requests and answers.
 _MOST_LISTED, _MOST_ASKED, _MOST_ASKING = 1000, 1000, 4000
 #: Beside its bytes, what a frame takes in a ring; and a ring that is larger than this is as large as it ever is.
-_SLOT_BYTES, _LARGEST_BYTES = 200, 64 << 20
+_SLOT_BYTES, _LARGEST_BYTES = 112, 64 << 20
 
 Array = npt.NDArray[Any]
 
@@ -80,7 +80,7 @@ def sr(
         capture = LiveCapture([tap], filter=filter, buffer=_buffer(source, options), rings=1)
         try:
             with noted(lambda: os.eventfd_write(capture.fileno(), 1)) as interrupted:
-                injection = inject(source, to, world=place, **options)
+                injection = inject(source, to, world=place, counted=False, **options)
                 deadline_ns = time.monotonic_ns() + timeout_ns
                 search = _Search(capture, source)
                 while True:

@@ -50,6 +50,7 @@ def inject(
     path: str | None = None,
     seed: int | None = None,
     allow_external: bool = False,
+    counted: bool = True,
     progress: Callable[[Sent], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Injection:
@@ -68,8 +69,9 @@ def inject(
     or until `duration` ("2s") has passed. threads: each flow stays in order on one of them. path: "l2" or "l3" sends by
     that one, also what will not be delivered; None: by what the packets are and where they go. seed: of Poisson gaps,
     and of fields that vary at random; by default it is drawn now. allow_external: also to addresses other than
-    loopback, outside a private world. progress: is called about twice a second. tell: is called with a line before a
-    large run; by default it is printed to standard error.
+    loopback, outside a private world. counted: count what arrives, which costs a few percent of the speed. progress: is
+    called about twice a second. tell: is called with a line before a large run; by default it is printed to standard
+    error.
 
     Ctrl-C ends it, and the result says so. Raises UsageError, CaptureError, Unavailable.
     """
@@ -86,7 +88,7 @@ def inject(
         found = survey(source, to, path=path, lanes=threads, allow_external=allow_external)
         plan = _Plan(source, to, found, schedule, threads, loop, count)
         (tell or _tell)(plan.text) if plan.is_large else None
-        return plan.run(progress, _patience_s(place))
+        return plan.run(progress, _patience_s(place) if counted else None)
 
 
 def _tell(text: str) -> None:
@@ -157,13 +159,13 @@ class _Plan:
             lasting_ns = lasting_ns or self.total * pace.numerator // pace.denominator
         return self.total > _LARGE or lasting_ns > _LONG_NS
 
-    def run(self, progress: Callable[[Sent], None] | None, patience_s: float) -> Injection:
-        """Sends it all."""
+    def run(self, progress: Callable[[Sent], None] | None, patience_s: float | None) -> Injection:
+        """Sends it all. patience_s: how long packets may be under way while none arrives; None: they aren't counted."""
         mark = 1 + secrets.randbelow(1 << 31)
         ways = [name for name, way in WAYS.items() if way and (self.found.ways == way).any()]
         warnings: list[str] = []
         with ExitStack() as opened:
-            counter = self._count(mark, warnings)
+            counter = None if patience_s is None else self._count(mark, warnings)
             if counter is not None:
                 opened.enter_context(counter)
             senders = [opened.enter_context(Senders(self.to, ways, mark)) for _ in range(self.threads)]
@@ -185,7 +187,7 @@ class _Plan:
             interrupted = opened.enter_context(noted())
             counts, error = run_lanes(lanes, self.total, progress)
             sent = sum(each.sent for each in counts)
-            delivered = None if counter is None else counter.settle(sent, patience_s, interrupted)
+            delivered = None if counter is None else counter.settle(sent, patience_s or 0.0, interrupted)
         if fault := self.source.frames.fault:
             warnings.append(fault)
         return Injection.of(

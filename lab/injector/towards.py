@@ -70,7 +70,7 @@ def towards(place: Place, where: str) -> Towards:
     """
     end, device = _named(place, where)
     socket_at = _opener(place, end)
-    with socket_at(socket.AF_PACKET, socket.SOCK_RAW, 0) as channel:
+    with socket_at(socket.AF_INET, socket.SOCK_DGRAM, 0) as channel:
         near = _Device(channel, device)
     if link_type_of(near.hardware) is None:
         raise UsageError(f"cannot inject into {device}, whose frames are of a kind unknown to lab: give {_here(place)}")
@@ -82,7 +82,7 @@ def towards(place: Place, where: str) -> Towards:
     if receiver is socket_at:
         far = near
     elif receiver is not None:
-        with receiver(socket.AF_PACKET, socket.SOCK_RAW, 0) as channel:
+        with receiver(socket.AF_INET, socket.SOCK_DGRAM, 0) as channel:
             far = _Device(channel, device)
     if receiver is not None:
         addresses = _own_networks(receiver)

@@ -41,8 +41,8 @@ class Taps(Managed):
 
     direction: "in", "out" or "inout"; on a loopback device the last keeps one copy of each packet, unless both_copies.
     buffer_bytes: of the rings of one interface, and as many for what waits to be written; None: up to 64 MiB a CPU.
-    rings: of each interface; None: one for each CPU, which both_copies needs. Raises UsageError for what can't be asked,
-    with libpcap's own message for a filter; Unavailable where an interface can't be tapped.
+    rings: of each interface; None: one for each CPU, which both_copies needs. Raises UsageError for what can't be
+    asked, with libpcap's own message for a filter; Unavailable where an interface can't be tapped.
     """
 
     def __init__(

@@ -34,9 +34,9 @@ class LiveCapture(Capture):
     goes with this object; a descriptor, of a pipe say, is written to, and nothing can be read here. filter: as libpcap
     reads it. direction: "in", "out" or "inout"; on lo the last keeps one copy of each packet, that which comes in,
     unless both_copies, which keeps and links them. count: ends after so many frames; duration: after so long ("2s").
-    buffer: memory of the rings of one interface ("256MiB"). rings: of each
-    interface; by default one for each CPU, which linking copies rests on. While it goes on, the sockets of those networks are
-    watched, so that flows can name the processes at both ends; the file keeps those whose ports occur in it.
+    buffer: memory of the rings of one interface ("256MiB"). rings: of each interface; by default one for each CPU,
+    which the linking of copies rests on. While it goes on, the sockets of those networks are watched, so that flows can
+    name the processes at both ends; the file keeps those whose ports occur in it.
 
     Raises UsageError for what can't be asked, Unavailable where it can't be done.
     """

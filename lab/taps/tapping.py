@@ -36,7 +36,7 @@ _ALL_BLOCKS = 512
 _ONLINE = Path("/sys/devices/system/cpu/online")
 
 # linux/if_packet.h, linux/if_ether.h, linux/sockios.h, linux/if_arp.h
-_SOL_PACKET, _PACKET_FANOUT = 263, 18
+_SOL_PACKET, _PACKET_FANOUT, _PACKET_IGNORE_OUTGOING = 263, 18, 23
 _FANOUT_CPU, _FANOUT_UNIQUE, _FANOUT_MOST = 2, 0x2000, 256
 _ETH_P_ALL = 3
 _SIOCGIFHWADDR = 0x8927
@@ -112,8 +112,8 @@ def open_tap(
     """Taps an interface: every frame that passes it from the return of this call on, and matches.
 
     program: gives the filter for a link type. direction: "in", "out" or "inout"; on a loopback device the last keeps
-    one copy of each packet, that which comes in, unless both_copies. blocks: of each ring. rings: each has the frames of
-    the CPUs whose numbers leave the same rest. socket_at: opens sockets in
+    one copy of each packet, that which comes in, unless both_copies. blocks: of each ring. rings: a CPU's
+    frames are all in one of them. socket_at: opens sockets in
     the network namespace of the interface. Raises Unavailable.
     """
     with contextlib.ExitStack() as opened:
@@ -134,6 +134,8 @@ def open_tap(
             sockets = [first, *(opened.enter_context(_open(socket_at)) for _ in range(rings - 1))]
             for each in sockets:
                 _set_up(each, interface, blocks)
+            if rings == 1 and loopback and not both_copies and direction == "inout":
+                first.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)  # which spares the kernel a copy to filter
             _join(sockets)
             for each in sockets:
                 attach(each, wanted)
