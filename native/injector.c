@@ -9,6 +9,8 @@
 #include "inject_parts.h"
 
 enum { IP4_HEADER = 20, IP4_DESTINATION = 16, IP6_HEADER = 40, IP6_DESTINATION = 24, LINE = 64 };
+/* While it passes over packets of other lanes, it looks after so many whether it is to end, and sends what it has. */
+enum { LOOK = 1024 };
 /* How long it waits before it tries again: for room in a socket, and in a queue behind it, which tells nobody. */
 enum { ROOM_NS = 10000000, QUEUE_NS = 50000 };
 #define MAX_STALL_NS 3600000000000
@@ -28,6 +30,7 @@ struct sender {
     struct pacer pacer;
     int64_t start_ns;
     int64_t end_ns;        /* what is due from then on is not sent */
+    int64_t over_ns;       /* nothing is, from then on */
     unsigned char *copies; /* of a frame that varies, one for each place in the batch; else NULL */
     size_t stride;         /* from one to the next */
     int way;               /* of the batch: enum lab_way */
@@ -128,6 +131,10 @@ static struct sender *set_up(const struct lab_packets *packets, struct lab_lane 
     return s;
 }
 
+static bool is_stopped(const struct sender *s) {
+    return __atomic_load_n(s->stop, __ATOMIC_RELAXED);
+}
+
 /* ---- sending a batch ---- */
 
 static int send_some(struct sender *s, int first) {
@@ -179,7 +186,7 @@ static void account(struct sender *s, int count, int64_t began_ns, int64_t ended
     __atomic_store_n(&lane->sent, lane->sent + sent, __ATOMIC_RELAXED);
 }
 
-/* Sends the batch, or as much of it as can be before a stop. 0, 1 (stopped) or -errno. */
+/* Sends the batch, or as much of it as can be before a stop or the limit. 0, 1 (stopped) or -errno. */
 static int flush(struct sender *s) {
     struct lab_lane *lane = s->lane;
     int64_t began_ns = now_ns(), refused_ns = 0;
@@ -197,8 +204,9 @@ static int flush(struct sender *s) {
             int64_t now = now_ns();
             lane->retried++;
             if (!refused_ns) refused_ns = now;
-            result = __atomic_load_n(s->stop, __ATOMIC_RELAXED) ? 1 : now - refused_ns > lane->stall_ns ? -error : 0;
-            if (!result) wait_for_room(s, error);
+            result = is_stopped(s) ? 1 : now - refused_ns > lane->stall_ns ? -error : 0;
+            if (result || now >= s->over_ns) break;
+            wait_for_room(s, error);
         } else if (is_fatal(error)) {
             result = -error;
         } else if (error != EINTR) {
@@ -270,14 +278,15 @@ static int run(struct sender *s) {
     for (int64_t n = 0, frame = 0; n < lane->total; n++, frame = frame + 1 < p->frame_count ? frame + 1 : 0) {
         int64_t due_ns = s->start_ns + pacer_next(&s->pacer, n, frame, p->lengths[frame]);
         if (due_ns >= s->end_ns) break;
-        if (!is_ours(s, n, frame)) continue;
+        bool ours = is_ours(s, n, frame);
         int way = p->ways[frame];
-        if (s->count && (s->count == LAB_BATCH || way != s->way)) {
-            int result = flush(s);
+        if (ours ? s->count && (s->count == LAB_BATCH || way != s->way) : n % LOOK == 0) {
+            int result = s->count ? flush(s) : 0;
             if (result) return result;
-            if (__atomic_load_n(s->stop, __ATOMIC_RELAXED)) return 1;
-            if (now_ns() >= s->end_ns + (paced ? LAB_SLICE_NS : 0)) break;
+            if (is_stopped(s)) return 1;
+            if (now_ns() >= s->over_ns) break;
         }
+        if (!ours) continue;
         int result = paced ? await(s, due_ns) : 0;
         if (result) return result;
         s->way = way;
@@ -292,5 +301,6 @@ int64_t lab_inject_run(const struct lab_packets *packets, struct lab_lane *lane,
     lane->margin_ns = lane->pace == LAB_TOPSPEED ? 0 : sleep_margin();
     s->start_ns = lane->start_ns ? lane->start_ns : now_ns();
     s->end_ns = lane->limit_ns ? s->start_ns + lane->limit_ns : FOR_EVER;
+    s->over_ns = s->end_ns + (lane->pace == LAB_TOPSPEED ? 0 : LAB_SLICE_NS);
     return run(s);
 }

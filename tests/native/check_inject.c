@@ -325,6 +325,29 @@ static void a_stop_ends_it_wherever_it_is(void) {
     }
 }
 
+/* Also where it has no packet of its own, at topspeed and far ahead of a schedule, and while nobody takes any. */
+static void a_lane_of_none_ends_by_stop_and_limit(void) {
+    for (int paced = 0; paced < 2; paced++)
+        for (int limited = 0; limited < 2; limited++) {
+            set_up(FRAMES, LAB_L2);
+            lane.fds[LAB_L2] = 0, lane.lane = 1, lane.lanes = 2, lane.total = LAB_MAX_PACKETS;
+            if (paced) lane.pace = LAB_PERIODIC, lane.numerator = 10;
+            if (limited) lane.limit_ns = 5 * MS;
+            int32_t stopped = !limited;
+            int64_t began_ns = now_ns();
+            CHECK_EQUAL(run_lane(&lane, &stopped), !limited);
+            CHECK(now_ns() - began_ns < PROMPT_NS);
+            CHECK_EQUAL(lane.sent, 0);
+            CHECK_EQUAL(lane.begun_ns, 0);
+        }
+    set_up(FRAMES, LAB_L2);
+    int other, fd = pair(&other);
+    lane.fds[LAB_L2] = fd, lane.total = LAB_MAX_PACKETS, lane.limit_ns = 5 * MS;
+    CHECK_EQUAL(run_lane(&lane, &never), 0);
+    CHECK(lane.sent > 0 && lane.retried > 0);
+    close(fd), close(other);
+}
+
 static void what_is_refused_is_counted_and_the_rest_goes_on(void) {
     set_up(FRAMES, LAB_L2);
     int ends[2];
@@ -406,6 +429,7 @@ const struct check inject_checks[] = {
     CASE(lanes_share_the_packets, THREADS),
     CASE(a_queue_that_nobody_empties_ends_it, 0),
     CASE(a_stop_ends_it_wherever_it_is, THREADS),
+    CASE(a_lane_of_none_ends_by_stop_and_limit, 0),
     CASE(what_is_refused_is_counted_and_the_rest_goes_on, 0),
     CASE(a_descriptor_that_is_no_good_ends_it, 0),
     CASE(what_can_never_be_is_refused, 0),
