@@ -32,6 +32,9 @@ _LARGE, _LONG_NS = 100_000, 10_000_000_000
 #: Threads that share the work begin together, so long after they were made.
 _START_NS = 5_000_000
 _PATHS = ("l2", "l3")
+_PATIENCE_S = 0.2
+#: Bytes that links may put in front of a packet, as vxlan does.
+_HEADERS = 64
 
 
 def inject(
@@ -88,16 +91,19 @@ def inject(
         found = survey(source, to, path=path, lanes=threads, allow_external=allow_external)
         plan = _Plan(source, to, found, schedule, threads, loop, count)
         (tell or _tell)(plan.text) if plan.is_large else None
-        return plan.run(progress, _patience_s(place) if counted else None)
+        return plan.run(progress, _patience_s(place, int(found.lengths.max())) if counted else None)
 
 
 def _tell(text: str) -> None:
     print(f"lab: {text}", file=sys.stderr)
 
 
-def _patience_s(place: Place) -> float:
-    """How long packets may be under way while none arrives."""
-    return 0.2 + (2 * (place.impair.delay_ns + place.impair.ipdv_ns) / 1e9 if place.impair else 0)
+def _patience_s(place: Place, longest: int) -> float:
+    """How long packets of up to so many bytes may be under way while none arrives."""
+    if not (impair := place.impair):
+        return _PATIENCE_S
+    sent_s = 8 * (longest + _HEADERS) / impair.rate_bps if impair.rate_bps else 0
+    return _PATIENCE_S + 2 * ((impair.delay_ns + impair.ipdv_ns) / 1e9 + sent_s)
 
 
 class _Plan:

@@ -95,12 +95,13 @@ def open_counter(to: Towards, source: Source, survey: Survey, mark: int) -> Coun
 def describe_arrivals(source: Source, survey: Survey) -> tuple[str, int]:
     """What all frames that are sent have in common, as a filter of IP packets, and as an ethertype.
 
-    It leaves out what the kernel itself sends on a link: neighbour discovery, unless they are of that kind.
+    It leaves out what the kernel itself sends on a link: ARP and neighbour discovery, unless they are of that kind.
     """
-    common, discovery = _common(source, survey)
+    common, discovery, foreign = _common(source, survey)
     family = int(common.get("family", 0))
     if family not in _ETH_P:
-        return "", _ETH_P_ALL
+        rest = [] if foreign else ["(ip or ip6)"]
+        return " and ".join(rest if discovery else [*rest, f"(not ip6 or ({_NO_DISCOVERY}))"]), _ETH_P_ALL
     domain, size = (socket.AF_INET, 4) if family == 4 else (socket.AF_INET6, 16)
     told = ["ip" if family == 4 else f"ip6 and {'ip6' if discovery else _NO_DISCOVERY}"]
     for place, (name, word) in enumerate((("source", "src"), ("destination", "dst"))):
@@ -117,10 +118,10 @@ def _varies(source: Source, common: Common, at: int, size: int) -> bool:
     return any(each.offset < begin + size and begin < each.offset + each.bytes for each in source.fields)
 
 
-def _common(source: Source, survey: Survey) -> tuple[Common, bool]:
-    """What is the same in all frames that are sent, by column; and whether some of them are neighbour discovery."""
+def _common(source: Source, survey: Survey) -> tuple[Common, bool, bool]:
+    """What is the same in all frames that are sent, by column; whether some are neighbour discovery; or not IP."""
     common: Common | None = None
-    first, discovery = 0, False
+    first, discovery, foreign = 0, False, False
     for batch in source.frames.batches(*_COMPARED):
         sent = survey.ways[first : first + len(batch["family"])] != 0
         first += len(sent)
@@ -133,4 +134,5 @@ def _common(source: Source, survey: Survey) -> tuple[Common, bool]:
         message = (rows["protocol"] == socket.IPPROTO_ICMPV6) & np.isin(rows["icmp_type"], _DISCOVERY)
         multicast = rows["destination"][:, 0] == _MULTICAST
         discovery |= bool(((rows["family"] == 6) & (message | multicast)).any())
-    return common or {}, discovery
+        foreign |= bool((rows["family"] == 0).any())
+    return common or {}, discovery, foreign

@@ -135,8 +135,8 @@ def packets_in_all(source: Source, frames: int, *, loop: int | None, count: int 
         return MOST_PACKETS
     turns = 1 if loop is None else loop
     check_count("loop", turns, high=MOST_PACKETS)
-    once = max((each.every * (len(each.values) or each.count) for each in source.fields), default=0) or frames
-    if source.fields and once == frames:
+    once = max((each.every * (len(each.values) or each.count) for each in source.fields), default=frames)
+    if not once:
         raise UsageError(f"{source.name} varies without end: say how many packets (--count), or how long (--duration)")
     if once * turns > MOST_PACKETS:
         raise UsageError(f"{once * turns:,} packets: give {MOST_PACKETS:,} at most (--count)")

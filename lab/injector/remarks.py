@@ -77,9 +77,23 @@ def remarks(injection: Injection, survey: Survey, first_refused: Mapping[int, in
         )
 
 
+    if injection.delivered is not None and injection.lost is None:
+        yield _untold(injection)
+
+
 def number_of(count: int, what: str) -> str:
     """``1, "packet"`` → ``"1 packet"``; ``2_000, "packet"`` → ``"2,000 packets"``."""
     return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def _untold(injection: Injection) -> str:
+    """Why what arrived doesn't tell what was lost."""
+    more = (injection.delivered or 0) - injection.sent
+    if more > 0:
+        return f"arrived beyond those sent: {number_of(more, 'packet')}: something else sends there; let nothing else"
+    return (
+        f"not there yet when it was interrupted: {number_of(-more, 'packet')}: under way or lost; let it end to be told"
+    )
 
 
 def _behind(injection: Injection) -> str | None:

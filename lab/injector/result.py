@@ -123,8 +123,13 @@ class Injection:
 
     @property
     def lost(self) -> int | None:
-        """Packets that were sent and did not come in at the other end; None: it can't be counted."""
-        return None if self.delivered is None else self.sent - self.delivered
+        """Packets that were sent and did not come in at the other end; None: it can't be told.
+
+        That is where none are counted, or more than were sent, or where it was interrupted with some under way.
+        """
+        if self.delivered is None or self.delivered > self.sent or (self.interrupted and self.delivered < self.sent):
+            return None
+        return self.sent - self.delivered
 
     @property
     def complete(self) -> bool:
@@ -196,10 +201,9 @@ class Injection:
         rate = f" in {format_ns(self.duration_ns)}: {format_pace(1e9 / self.pps)}" if self.sent else ""
         path = f" by {self.path}" if self.path else ""
         told = [f"{number_of(self.sent, 'packet')} sent on {self.link}{path}{rate}, {format_bytes(self.bytes)}"]
-        if self.lost is None:
-            fates = ["whether they arrived can't be counted"]
-        else:
-            fates = [f"{self.delivered:,} delivered", f"{self.lost:,} lost" if self.lost else "none lost"]
+        fates = ["whether they arrived can't be counted" if self.delivered is None else f"{self.delivered:,} delivered"]
+        if self.lost is not None:
+            fates.append(f"{self.lost:,} lost" if self.lost else "none lost")
         if self.failed:
             by_name = ", ".join(f"{name} {count:,}" for name, count in self._errors.items())
             fates.append(f"{self.failed:,} refused ({by_name})")

@@ -129,15 +129,15 @@ def test_the_document():
 def test_the_text():
     lane = counts(np.full(100_000, 123_456), errors={errno.EMSGSIZE: 2}, failed=2, retried=3)
     surveyed = survey(path="raw4+raw6", left_out={"larger than the MTU of lo (65,536)": 1})
-    told = injection(lane, surveyed=surveyed, delivered=99_998, scheduled=True, interrupted=True)
+    told = injection(lane, surveyed=surveyed, delivered=99_998, scheduled=True)
     lines = told.lines()
     assert lines == [
         "100,000 packets sent on lo by raw4+raw6 in 100 s: 1,000/s, 6.00 MB",
         "99,998 delivered, 2 lost, 2 refused (EMSGSIZE 2), 1 frame left out, 3 retried",
         "pacing error  p50 123 µs  p90 123 µs  p99 123 µs  max 123 µs",
-        "interrupted",
     ]
     assert str(told).splitlines() == [*lines, *(f"warning: {text}" for text in told.warnings)]
+    assert injection(lane, scheduled=True, interrupted=True).lines()[-1] == "interrupted"
 
 
 def test_no_name_or_number_is_too_long_for_a_terminal():
@@ -198,6 +198,17 @@ def test_what_was_lost_for_no_known_reason_is_told():
     (warning,) = injection(counts([0] * 9), delivered=8).warnings
     assert warning.startswith("did not arrive: 1 of 9 packets: ")
     assert injection(counts([0] * 9), delivered=None).warnings == ()
+
+
+def test_what_was_lost_is_not_told_while_some_is_under_way_or_others_send_too():
+    halfway, crowded = injection(counts([0] * 9), delivered=5, interrupted=True), injection(counts([0]), delivered=3)
+    assert halfway.lost is crowded.lost is None
+    assert (halfway.lines()[1], crowded.lines()[1]) == ("5 delivered", "3 delivered")
+    (warning,) = halfway.warnings
+    assert warning.startswith("not there yet when it was interrupted: 4 packets: ")
+    (warning,) = crowded.warnings
+    assert warning.startswith("arrived beyond those sent: 2 packets: ")
+    assert injection(counts([0] * 9), interrupted=True).lost == 0
 
 
 def test_waits_for_room_matter_only_to_a_schedule():

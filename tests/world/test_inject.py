@@ -294,6 +294,38 @@ def test_a_queue_that_is_full_is_tried_again(way, missing):
     assert (done.sent, done.failed, done.delivered) == (10_000, 0, 10_000)
 
 
+def test_neither_arp_nor_neighbour_discovery_is_counted_with_packets_of_both_families():
+    """Sent by hand, as the kernel's own come when it likes."""
+    from scapy.layers.inet6 import ICMPv6ND_NA, IPv6
+    from scapy.layers.l2 import ARP, Ether
+
+    with lab.World(["veth"]) as other, contextlib.ExitStack() as opened:
+        ways = [Way(other, "veth", each) for each in FAMILIES]
+        for each in ways:
+            opened.enter_context(each.listener)
+        sender = opened.enter_context(other.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
+        sender.bind((ways[0].device, 0))
+        link = other.links["veth"]
+        discovery = IPv6(src=link.near[6], dst=link.far[6], hlim=255) / ICMPv6ND_NA(tgt=link.near[6])
+        asked = []
+
+        def ask(sent):
+            if not asked:
+                for each in (ARP(op=2, psrc=link.near[4], pdst=link.far[4]), discovery):
+                    asked.append(sender.send(bytes(Ether(dst=ways[0].mac("far", link.devices["far"])) / each)))
+
+        done = other.inject([each.frame(bytes(8)) for each in ways], "veth", rate=1000, count=1500, progress=ask)
+    assert len(asked) == 2
+    assert (done.sent, done.delivered, done.lost) == (1500, 1500, 0)
+
+
+def test_packets_on_a_slow_link_are_waited_for(way):
+    with lab.World(["veth"], impair="rate=16kbit,by=wire") as other:
+        way = way("veth", other)
+        done = way.inject(way.packet(bytes(1200)), count=3)
+    assert (done.sent, done.delivered, done.lost) == (3, 3, 0)
+
+
 def test_a_rate_beyond_the_machine_is_told(way):
     way = way("lo")
     done = way.inject(way.frame(bytes(8)), rate="500Mpps", loop=200_000)
