@@ -86,7 +86,7 @@ def inject(
     )
     links = [where] if world == "new" and isinstance(where, str) else []
     with visit("host" if world is None else world, links) as (place, _warnings), ExitStack() as opened:
-        to = towards(place, where) if isinstance(where, str) else where
+        to = where if isinstance(where, Towards) else towards(place, where)
         source = opened.enter_context(open_source(packets, network_of(to)))
         found = survey(source, to, path=path, lanes=threads, allow_external=allow_external)
         plan = _Plan(source, to, found, schedule, threads, loop, count)

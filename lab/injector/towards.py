@@ -18,7 +18,7 @@ from lab.taps.tapping import link_type_of
 from lab.world import Place
 from lab.world.place import ENDS
 
-__all__ = ["ETHERNET", "LOOPBACK", "Towards", "network_of", "towards"]
+__all__ = ["ETHERNET", "LOOPBACK", "Towards", "network_of", "own_networks", "towards"]
 
 #: ARPHRD_* of devices that take Ethernet frames (linux/if_arp.h).
 ETHERNET, LOOPBACK = 1, 772
@@ -65,8 +65,8 @@ class Towards:
 def towards(place: Place, where: str) -> Towards:
     """The interface that `where` names: a link, which means its near device, an interface, or END:DEVICE.
 
-    Raises UsageError if there is none of that name, or it can't be injected into; Unavailable if it is down, or for
-    want of rights.
+    Raises UsageError if there is none of that name, or it can't be injected into; Unavailable if it is down, could not
+    be made, or for want of rights.
     """
     end, device = _named(place, where)
     socket_at = _opener(place, end)
@@ -85,7 +85,7 @@ def towards(place: Place, where: str) -> Towards:
         with receiver(socket.AF_INET, socket.SOCK_DGRAM, 0) as channel:
             far = _Device(channel, device)
     if receiver is not None:
-        addresses = _own_networks(receiver)
+        addresses = own_networks(receiver)
     hop = next((link.hops.get(end) for link in place.links.values() if link.devices.get(end) == device), None)
     taker = far
     if hop is not None:
@@ -134,6 +134,8 @@ class _Device:
 
 def _named(place: Place, where: str) -> tuple[str, str]:
     """The end and the device that are meant."""
+    if not isinstance(where, str):
+        raise UsageError(f"{where!r} names no interface: give {_here(place)}")
     if where in place.links and "near" in (devices := place.links[where].devices):
         return "near", devices["near"]
     end, _, device = where.rpartition(":")
@@ -142,9 +144,11 @@ def _named(place: Place, where: str) -> tuple[str, str]:
     if where in place.interfaces():
         return "near", where
     whose = _WHOSE.get(place.kind, "that process's network")
-    skipped = next((f"; {each.link}: {each.reason}" for each in place.skipped if each.link == where), "")
+    for each in place.skipped:
+        if each.link == where:
+            raise Unavailable(f"{each.link}: {each.reason}", errno=each.errno, fix=each.fix)
     of_worlds = f"; {where} is a link of private worlds: --world new" if where in LINKS and place.kind != "new" else ""
-    raise UsageError(f"{whose} has no interface {where!r}: give {_here(place)}{skipped or of_worlds}")
+    raise UsageError(f"{whose} has no interface {where!r}: give {_here(place)}{of_worlds}")
 
 
 def _here(place: Place) -> str:
@@ -183,11 +187,12 @@ def _receiver(place: Place, end: str, device: str) -> SocketAt | None:
     return partial(place.socket, end=_OTHER_END[end])
 
 
-def _own_networks(receiver: SocketAt) -> tuple[str, ...]:
+def own_networks(socket_at: SocketAt) -> tuple[str, ...]:
+    """What is local to a network, as text ("127.0.0.0/8"). Raises OSError."""
     return tuple(
         f"{route.destination}/{route.prefix}"
         for family in (socket.AF_INET, socket.AF_INET6)
-        for route in rtnetlink.routes(receiver, family)
+        for route in rtnetlink.routes(socket_at, family)
         if route.local
     )
 

@@ -394,6 +394,15 @@ def test_a_link_that_goes_away_or_down_ends_it(root, tmp_path, missing, how):
 # ---- bad input ----
 
 
+@pytest.mark.parametrize("name", ["tun", "tap"])
+def test_a_link_that_cannot_be_made_is_told_with_its_remedy(run, tmp_path, name):
+    write_pcap(tmp_path / "x.pcap", [bytes(12) + b"\x88\xb5" + bytes(46)])
+    done = run("inject", "x.pcap", name, "--world", "new", faults=("no-rights", "no-tun"))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"lab: error: {name}: cannot make the link: open /dev/net/tun: E")
+    assert "chmod 0666 /dev/net/tun" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
