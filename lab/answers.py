@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import ipaddress
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -15,11 +16,13 @@ import numpy.typing as npt
 
 from lab import stats
 from lab.injecting import inject
+from lab.injector.networks import Networks
 from lab.injector.pacing import packets_in_all
+from lab.injector.remarks import number_of
 from lab.injector.result import Injection
 from lab.injector.source import Source
 from lab.injector.sources import open_source
-from lab.injector.towards import network_of, towards
+from lab.injector.towards import Towards, network_of, own_networks, towards
 from lab.interrupts import noted
 from lab.tables import plain_columns
 from lab.taps.findings import aligned
@@ -92,7 +95,7 @@ def sr(
                     capture.capturer.wait(left_ns / 1e9)
                 capture.stop()
                 search.find(injection.sent)
-                return search.answers(injection, interrupted=interrupted.is_set())
+                return search.answers(injection, to, interrupted=interrupted.is_set())
         except BaseException:
             capture.close()
             raise
@@ -165,12 +168,26 @@ class _Search:
             self._packets[row] = self._capture[row]
         return self._packets[row]
 
-    def answers(self, injection: Injection, *, interrupted: bool) -> Answers:
+    def _strange_senders(self, to: Towards) -> Iterator[str]:
+        """Tells if requests without an answer are from addresses to which none comes back, as those are elsewhere."""
+        open_ = self._found.request[self._found.answer < 0]
+        senders, family = self._columns["source"][open_], self._columns["family"][open_]
+        known = Networks([*own_networks(to.socket_at), "0.0.0.0/32", "::/128"])  # the last two: none yet
+        strange = np.flatnonzero((family != 0) & ~known.have(senders, family))
+        if len(strange):
+            first = strange[0]
+            address = ipaddress.ip_address(senders[first].tobytes()[: 4 if family[first] == 4 else 16])
+            yield (
+                f"{number_of(len(strange), 'packet')} without an answer came from elsewhere, such as {address}, which "
+                f"{to.name} has not; give src=, or make them within lab.scapy_sockets(world)"
+            )
+
+    def answers(self, injection: Injection, to: Towards, *, interrupted: bool) -> Answers:
         """What was found."""
         meant = injection.sent + injection.failed + injection.left_out
         unseen = max(0, meant - len(self._numbers))
         listed: list[Packet] = []
-        warnings = [*injection.warnings, *self._capture.warnings]
+        warnings = [*injection.warnings, *self._capture.warnings, *self._strange_senders(to)]
         if unseen:
             warnings.append(f"{unseen:,} of {meant:,} packets were not seen leaving, so nothing can have answered them")
             frames = self._source.frames

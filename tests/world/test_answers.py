@@ -290,6 +290,7 @@ def test_answers_convert(way):
         ({"filter": "nonsense here"}, "filter"),
         ({"rate": 0}, "not a rate"),
         ({"where": "nope"}, "no interface 'nope'"),
+        ({"where": 3}, "3 names no interface"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_one_line(world, options, said):
@@ -297,6 +298,14 @@ def test_what_cannot_be_asked_is_refused_in_one_line(world, options, said):
     with pytest.raises(lab.UsageError, match=said) as refused:
         world.sr(IP(dst="127.0.0.1") / ICMP(), given.pop("where"), **given)
     assert "\n" not in str(refused.value)
+
+
+def test_requests_from_another_networks_address_are_told(world):
+    near, far = (link[4] for link in (world.links["veth"].near, world.links["veth"].far))
+    packets = [IP(src=source, dst=far) / ICMP(seq=seq) for seq, source in enumerate(["192.0.2.7", near, "192.0.2.8"])]
+    answers = world.sr(packets, "veth", timeout="100ms")
+    assert len(answers.answered) == 1
+    assert [text for text in answers.warnings if "2 packets" in text and "192.0.2.7" in text and "src=" in text]
 
 
 def test_nothing_to_send_is_refused(world):
