@@ -107,7 +107,7 @@ def open_socket(client: Client, end: str, family: int, type_: int, proto: int) -
 def asking_for_sysctl(name: str) -> Iterator[None]:
     """Raises UsageError in a block that reads or sets a sysctl below net/ if there is none, else Unavailable."""
     unknown = UsageError(f"no sysctl {name!r} here: give one below net/, as in ipv4/conf/lo/route_localnet")
-    if any(part in ("", ".", "..") for part in name.split("/")):
+    if not (isinstance(name, str) and name.isprintable()) or any(part in ("", ".", "..") for part in name.split("/")):
         raise unknown
     try:
         yield

@@ -222,7 +222,7 @@ def test_sysctls_are_read_everywhere_and_set_in_worlds_only(world):
         for place in (host, joined):
             with pytest.raises(lab.UsageError, match="private world"):
                 place.sysctl(name, 33)
-    for bad in ("", "/etc/passwd", "../kernel/hostname", "ipv4/nothing", "ipv4"):
+    for bad in ("", "/etc/passwd", "../kernel/hostname", "ipv4/nothing", "ipv4", "ipv4/\0", 3):
         for place in (world, host):
             with pytest.raises(lab.UsageError, match="below net/"):
                 place.sysctl(bad)
