@@ -92,10 +92,14 @@ def no_rst(
 
 def _device(place: Place, where: str, end: str) -> str:
     """The interface that `where` names in the namespace at `end`. Raises UsageError."""
-    device = place.links[where].devices.get(end, where) if where in place.links else where
+    if end != "near" and place.kind != "new":
+        raise UsageError(f"only a private world has a {end} end: leave end= out, or give world=")
+    link = place.links.get(where) if isinstance(where, str) else None
+    device = link.devices.get(end, where) if link else where
     known = place.interfaces(end=end)
     if device not in known:
-        here = ", ".join(dict.fromkeys([*place.links, *known]))
+        links = (name for name, link in place.links.items() if link.devices.get(end) in known)
+        here = ", ".join(dict.fromkeys([*links, *known]))
         raise UsageError(f"there is no interface {where!r} at the {end} end: give one of {here}")
     return device
 

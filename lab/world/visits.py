@@ -13,6 +13,8 @@ from lab.world.private import PrivateWorld
 
 __all__ = ["visit"]
 
+_WORLDS = "choose new (a private one), host (this machine's own), or a process's number"
+
 
 @contextlib.contextmanager
 def visit(
@@ -25,6 +27,8 @@ def visit(
     Raises Unavailable, or UsageError for another name.
     """
     if world is not None and not isinstance(world, str | int):
+        if not isinstance(getattr(world, "kind", None), str):
+            raise UsageError(f"unknown world {world!r}: {_WORLDS}, or an open lab.World")
         if impair is not None:
             raise UsageError("this world is made already: give the impairment to it, World(links, impair=…)")
         yield world, []
@@ -39,9 +43,7 @@ def visit(
 def _open(world: str | int | None, links: list[str], impair: Impairment | None) -> tuple[Place, list[str]]:
     text = "new" if world is None else str(world)
     if text not in ("new", "host") and not text.isdecimal():
-        raise UsageError(
-            f"unknown world {world!r}: choose new (a private one), host (this machine's own), or a process's number"
-        )
+        raise UsageError(f"unknown world {world!r}: {_WORLDS}")
     if text != "new":
         if impair:
             raise UsageError("--impair changes a network: leave --world out, for a private one")

@@ -348,6 +348,7 @@ def test_a_port_in_use_is_told(world, family):
         (("lo", 70_000), "a port of 70,000: give 1 to 65,535"),
         (("lo", "http"), "a port of 'http': give a whole number"),
         (("wlan0", PORT), "no interface 'wlan0' at the near end: give one of lo, veth"),
+        (([], PORT), r"no interface \[\] at the near end: give one of lo, veth"),
         (("lo", PORT, "left"), "unknown end 'left': choose from near, far, middle"),
         (("lo", PORT, "near", "iptables"), "'iptables': choose from nftables, listener"),
     ],
@@ -355,6 +356,25 @@ def test_a_port_in_use_is_told(world, family):
 def test_what_cannot_work_is_told_in_one_line(world, arguments, said):
     names = ("where", "port", "end", "by")
     with pytest.raises(lab.UsageError, match=said), world.no_rst(**dict(zip(names, arguments, strict=False))):
+        pass
+
+
+def test_only_links_with_an_interface_at_that_end_are_offered():
+    with (
+        lab.World(["lo", "pipe"]) as made,
+        pytest.raises(lab.UsageError, match=r"no interface 'pipe' at the near end: give one of lo$"),
+        made.no_rst("pipe", PORT),
+    ):
+        pass
+
+
+def test_the_machines_own_network_has_one_end_only():
+    with pytest.raises(lab.UsageError, match="only a private world has a far end"), lab.no_rst("lo", PORT, end="far"):
+        pass
+
+
+def test_what_is_no_world_is_refused():
+    with pytest.raises(lab.UsageError, match=r"unknown world 3\.5: choose new"), lab.no_rst("lo", PORT, world=3.5):
         pass
 
 
