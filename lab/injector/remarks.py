@@ -76,7 +76,6 @@ def remarks(injection: Injection, survey: Survey, first_refused: Mapping[int, in
             "full, or something there drops them; give a lower --rate, or look at nstat -a there"
         )
 
-
     if injection.delivered is not None and injection.lost is None:
         yield _untold(injection)
 
