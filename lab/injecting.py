@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import secrets
 import sys
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from lab.checks import check_count, pick
-from lab.errors import Unavailable
+from lab.errors import Unavailable, UsageError
 from lab.injector.counting import Counter, open_counter
 from lab.injector.lanes import Senders, run_lanes
-from lab.injector.pacing import ARRIVALS, Schedule, due_times, packets_in_all
+from lab.injector.pacing import Schedule, due_times, packets_in_all
 from lab.injector.result import Injection, Sent
 from lab.injector.source import Source
 from lab.injector.sources import open_source
@@ -29,8 +30,6 @@ __all__ = ["inject"]
 
 #: Runs that are larger, or longer, are told of before they begin.
 _LARGE, _LONG_NS = 100_000, 10_000_000_000
-#: Threads that share the work begin together, so long after they were made.
-_START_NS = 5_000_000
 _PATHS = ("l2", "l3")
 _PATIENCE_S = 0.2
 #: Bytes that links may put in front of a packet, as vxlan does.
@@ -121,13 +120,15 @@ class _Plan:
     ) -> None:
         self.source, self.to, self.found, self.schedule, self.threads = source, to, found, schedule, threads
         chosen = found.ways != 0
-        self.frames = int(chosen.sum())
+        self.frames, self.bits = int(chosen.sum()), 8 * int(found.lengths[chosen].sum(dtype=np.int64))
         self.total = packets_in_all(source, self.frames, loop=loop, count=count, limited=bool(schedule.limit_ns))
         offsets = found.offsets[chosen]
         # What varies is told from the frame's first byte, and a raw socket takes no link layer.
         left = int(found.offsets[0]) - int(source.frames.columns("offset", stop=1)["offset"][0])
         due_ns, self.pace = None, schedule.pace
         if schedule.multiplier is not None:
+            if not source.timed:
+                raise UsageError(f"{source.name}: no times of their own, which a multiplier is of; give a rate")
             (time_ns,) = source.frames.columns("time_ns").values()
             due_ns, span_ns = due_times(time_ns[chosen], schedule.multiplier)
             self.pace = Pace(kind="times", span_ns=span_ns)
@@ -161,8 +162,9 @@ class _Plan:
         pace, lasting_ns = self.pace, self.schedule.limit_ns
         if pace.kind == "times":
             lasting_ns = lasting_ns or pace.span_ns * self.total // self.frames
-        elif pace.kind in ARRIVALS:
-            lasting_ns = lasting_ns or self.total * pace.numerator // pace.denominator
+        elif self.schedule.is_kept:
+            units = self.bits * self.total // self.frames if pace.kind == "bits" else self.total
+            lasting_ns = lasting_ns or units * pace.numerator // pace.denominator
         return self.total > _LARGE or lasting_ns > _LONG_NS
 
     def run(self, progress: Callable[[Sent], None] | None, patience_s: float | None) -> Injection:
@@ -170,12 +172,18 @@ class _Plan:
         mark = 1 + secrets.randbelow(1 << 31)
         ways = [name for name, way in WAYS.items() if way and (self.found.ways == way).any()]
         warnings: list[str] = []
+
+        def look(sent: Sent) -> None:
+            if counter is not None:
+                counter.count()  # before the kernel's number, of 32 bits, is full
+            if progress is not None:
+                progress(sent)
+
         with ExitStack() as opened:
             counter = None if patience_s is None else self._count(mark, warnings)
             if counter is not None:
                 opened.enter_context(counter)
             senders = [opened.enter_context(Senders(self.to, ways, mark)) for _ in range(self.threads)]
-            start_ns = time.monotonic_ns() + _START_NS if self.threads > 1 else 0
             lanes = [
                 Lane(
                     self.packets,
@@ -185,13 +193,12 @@ class _Plan:
                     pace=self.pace,
                     lane=number,
                     lanes=self.threads,
-                    start_ns=start_ns,
                     limit_ns=self.schedule.limit_ns,
                 )
                 for number, each in enumerate(senders)
             ]
             interrupted = opened.enter_context(noted())
-            counts, error = run_lanes(lanes, self.total, progress)
+            counts, error = run_lanes(lanes, self.total, look)
             sent = sum(each.sent for each in counts)
             delivered = None if counter is None else counter.settle(sent, patience_s or 0.0, interrupted)
         if fault := self.source.frames.fault:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import threading
@@ -21,6 +22,8 @@ __all__ = ["Senders", "run_lanes"]
 
 _SO_MARK, _IPPROTO_RAW = 36, 255  # asm-generic/socket.h, linux/in.h
 _TOLD_S = 0.5
+#: Threads that share the work begin together, so long after they were made: for each of them.
+_START_NS = 2_500_000
 _MARK_FIX = "It takes Linux 5.17 or newer"
 
 
@@ -59,23 +62,26 @@ def _open(to: Towards, way: str, mark: int) -> socket.socket:
             sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)  # what may go where was decided before
     except OSError as error:
         sender.close()
-        raise Unavailable(f"cannot send on {to.device}", errno=error.errno, fix=_MARK_FIX) from error
+        fix = _MARK_FIX if error.errno == errno.EPERM else f"See what became of it (ip link show {to.device})"
+        raise Unavailable(f"cannot send on {to.device}", errno=error.errno, fix=fix) from error
     return sender
 
 
-def run_lanes(lanes: Sequence[Lane], total: int, progress: Callable[[Sent], None] | None) -> tuple[list[Counts], int]:
+def run_lanes(lanes: Sequence[Lane], total: int, progress: Callable[[Sent], None]) -> tuple[list[Counts], int]:
     """Runs each lane in a thread of its own, until Ctrl-C; several are pinned to CPUs in turn.
 
-    Returns what came of them, and the errno that ended one, or 0.
+    progress: is called about twice a second. Returns what came of them, and the errno that ended one, or 0. Raises
+    Unavailable if there can't be as many threads.
     """
     cpus = sorted(os.sched_getaffinity(0))
     stop, errors, over = Stop(), [0] * len(lanes), [threading.Event() for _ in lanes]
+    start_ns = time.monotonic_ns() + _START_NS * len(lanes) if len(lanes) > 1 else 0
 
     def work(number: int) -> None:
         try:
             if len(lanes) > 1:
                 os.sched_setaffinity(0, {cpus[number % len(cpus)]})  # 0: this thread
-            errors[number] = lanes[number].run(stop)
+            errors[number] = lanes[number].run(stop, start_ns)
             if errors[number]:
                 stop.set()
         finally:
@@ -86,14 +92,24 @@ def run_lanes(lanes: Sequence[Lane], total: int, progress: Callable[[Sent], None
 
     began_ns = time.monotonic_ns()
     with noted(stop.set):
-        for number in range(len(lanes)):
-            threading.Thread(target=work, args=(number,), name="lab inject").start()
         try:
+            for number in range(len(lanes)):
+                _start(threading.Thread(target=work, args=(number,), name="lab inject"), over[number:])
             while not wait(_TOLD_S):
-                if progress is not None:
-                    sent, failed = sum(lane.sent for lane in lanes), sum(lane.failed for lane in lanes)
-                    progress(Sent(sent=sent, failed=failed, total=total, elapsed_ns=time.monotonic_ns() - began_ns))
+                sent, failed = sum(lane.sent for lane in lanes), sum(lane.failed for lane in lanes)
+                progress(Sent(sent=sent, failed=failed, total=total, elapsed_ns=time.monotonic_ns() - began_ns))
         finally:  # no socket may be closed under a running loop
             stop.set()
             wait()
     return [lane.counts() for lane in lanes], next(filter(None, errors), 0)
+
+
+def _start(thread: threading.Thread, over: Sequence[threading.Event]) -> None:
+    """Raises Unavailable if that can't be. over: of this thread and of those that were to follow, which are, then."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        for each in over:
+            each.set()
+        fix = "Give fewer --threads, or allow more (ulimit -u)"
+        raise Unavailable("no more threads can be started here", errno=errno.EAGAIN, fix=fix) from error

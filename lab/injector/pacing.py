@@ -16,7 +16,7 @@ from lab.injector.source import Source
 from lab.native.injection import MOST_PACKETS, Pace
 from lab.units import bit_rate, duration, packet_rate
 
-__all__ = ["ARRIVALS", "Schedule", "due_times", "packets_in_all"]
+__all__ = ["Schedule", "due_times", "packets_in_all"]
 
 ARRIVALS = ("periodic", "poisson")
 _S = 1_000_000_000

@@ -70,7 +70,8 @@ class Template:
         self.base, self.link_type = subject.frame, subject.link_type
         self.sums = tuple(subject.sums[number] for number in sums)
         self._varied = tuple(each.renumbered(sums) for each in varied)
-        self.fields = tuple(each.field(seed) for seed, each in enumerate(self._varied))
+        # Gaps that are drawn have seed 0: no value is drawn by the same numbers.
+        self.fields = tuple(each.field(seed) for seed, each in enumerate(self._varied, 1))
         self._summary = subject.layers()[0].summary()
 
     def frame(self, n: int) -> bytes:

@@ -168,8 +168,8 @@ class Counts:
 class Lane:
     """One thread's part of an injection.
 
-    fds: descriptors by the names of ``WAYS``. total: packets, of all lanes. start_ns, limit_ns: CLOCK_MONOTONIC, and
-    how long after; 0: now, and no limit. Raises UsageError for numbers that are out of range.
+    fds: descriptors by the names of ``WAYS``. total: packets, of all lanes. limit_ns: how long after its start it ends;
+    0: no limit. Raises UsageError for numbers that are out of range.
     """
 
     def __init__(
@@ -182,7 +182,6 @@ class Lane:
         pace: Pace,
         lane: int = 0,
         lanes: int = 1,
-        start_ns: int = 0,
         limit_ns: int = 0,
         stall_ns: int = 2_000_000_000,
     ) -> None:
@@ -195,19 +194,23 @@ class Lane:
             given.ifindex, given.lane, given.lanes, given.total = ifindex, lane, lanes, total
             given.pace, given.numerator, given.denominator = _PACES[pace.kind], pace.numerator, pace.denominator
             given.span_ns, given.burst, given.seed = pace.span_ns, pace.burst, pace.seed
-            given.start_ns, given.limit_ns, given.stall_ns = start_ns, limit_ns, stall_ns
+            given.limit_ns, given.stall_ns = limit_ns, stall_ns
             refused = lib.lab_inject_check(packets.state, given, len(packets.bytes))
         except OverflowError:
             refused = -errno.EINVAL
         if refused:
             raise UsageError(
                 f"a number of the injection is out of range: give up to {MOST_PACKETS:,} packets on up to "
-                f"{MOST_LANES} threads, and fields that lie within the packet"
+                f"{MOST_LANES} threads, due within three years, and fields that lie within the packet"
             )
         self._scratch = np.zeros(lib.lab_inject_scratch(packets.state), np.uint8)
 
-    def run(self, stop: Stop) -> int:
-        """Sends until all is done, a limit is reached, or `stop` is set. Returns the errno that ended it, or 0."""
+    def run(self, stop: Stop, start_ns: int = 0) -> int:
+        """Sends until all is done, a limit is reached, or `stop` is set. Returns the errno that ended it, or 0.
+
+        start_ns: when packet 0 is due, by CLOCK_MONOTONIC; 0: now.
+        """
+        self._lane.start_ns = start_ns
         scratch = ffi.from_buffer("unsigned char[]", self._scratch, require_writable=True)
         return max(0, -int(lib.lab_inject_run(self._packets.state, self._lane, scratch, stop._flag)))
 
@@ -231,7 +234,8 @@ class Lane:
 
 def _fill_field(row: ffi.CData, field: Field, values: ffi.CData) -> None:
     row.offset, row.bytes, row.shift, row.kind = field.offset, field.bytes, field.shift, _KINDS[field.kind]
-    row.mask, row.first, row.step, row.every, row.seed = field.mask, field.first, field.step, field.every, field.seed
+    row.mask, row.first, row.every, row.seed = field.mask, field.first, field.every, field.seed
+    row.step = (field.step + (1 << 63)) % (1 << 64) - (1 << 63)  # values are modulo 2^64
     row.count = len(field.values) or field.count
     row.list, row.flow = values, field.flow
     row.sums = sum(1 << each for each in field.sums)

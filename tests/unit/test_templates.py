@@ -14,6 +14,7 @@ from scapy.layers.vxlan import VXLAN
 
 import lab
 from lab.errors import UsageError
+from lab.injector.pacing import packets_in_all
 from lab.injector.sources import open_source
 from lab.injector.templates import Template
 from lab.native.injection import WAYS, Lane, Pace, Packets
@@ -463,3 +464,41 @@ def test_it_shows_itself():
     shown = Template(ip(4) / b"<&>", {"payload[0:3]": list(range(20))})._repr_html_()
     assert "<td>payload[0:3]</td><td>0,1,2,3,4,5,6,7,… (20 values)</td><td>20-22</td>" in shown
     assert "127.0.0.1 &gt; 127.0.0.2" in shown
+
+
+# ---- how many, and by which draws ----
+
+
+@pytest.mark.parametrize(
+    ("vary", "once"),
+    [
+        ({"UDP.sport": [80]}, 1),
+        ({"UDP.sport": [80, 443]}, 2),
+        ({"UDP.sport": "80,443 every 5", "UDP.dport": "1-7"}, 10),
+        ({"UDP.sport": "1-7", "payload[0:8]": "counter"}, 7),
+    ],
+)
+def test_each_value_is_sent_once(vary, once):
+    with open_source(Template(udp(4), vary)) as source:
+        assert packets_in_all(source, 1, loop=None, count=None, limited=False) == once
+        assert packets_in_all(source, 1, loop=3, count=None, limited=False) == 3 * once
+
+
+@pytest.mark.parametrize("spec", ["counter", "clock", range(1 << 64)])
+def test_what_varies_without_end_takes_a_number_of_packets(spec):
+    with open_source(Template(udp(4), {"payload[0:8]": spec})) as source:
+        with pytest.raises(UsageError, match="varies without end: say how many"):
+            packets_in_all(source, 1, loop=None, count=None, limited=False)
+        assert packets_in_all(source, 1, loop=None, count=5, limited=False) == 5
+
+
+@pytest.mark.parametrize("chosen", [range(0, 1 << 64, 1 << 63), range((1 << 64) - 1, -1, -(1 << 63))])
+def test_a_step_may_be_as_long_as_half_of_all_numbers(chosen):
+    template = Template(udp(4), {"payload[0:8]": chosen})
+    assert values_of(template, 0, 4) == [*chosen, *chosen]
+
+
+def test_no_field_is_drawn_by_the_numbers_that_gaps_are_drawn_by():
+    """They have the seed of the injection itself, to which those of fields are added."""
+    template = Template(udp(4), {"UDP.sport": "random:1-7", "UDP.dport": "random:1-7"})
+    assert 0 < template.fields[0].seed < template.fields[1].seed

@@ -306,13 +306,14 @@ def test_neither_arp_nor_neighbour_discovery_is_counted_with_packets_of_both_fam
         sender = opened.enter_context(other.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
         sender.bind((ways[0].device, 0))
         link = other.links["veth"]
+        header = Ether(dst=ways[0].mac("far", link.devices["far"]))
         discovery = IPv6(src=link.near[6], dst=link.far[6], hlim=255) / ICMPv6ND_NA(tgt=link.near[6])
+        frames = [bytes(header / each) for each in (ARP(op=2, psrc=link.near[4], pdst=link.far[4]), discovery)]
         asked = []
 
         def ask(sent):
             if not asked:
-                for each in (ARP(op=2, psrc=link.near[4], pdst=link.far[4]), discovery):
-                    asked.append(sender.send(bytes(Ether(dst=ways[0].mac("far", link.devices["far"])) / each)))
+                asked.extend(map(sender.send, frames))
 
         done = other.inject([each.frame(bytes(8)) for each in ways], "veth", rate=1000, count=1500, progress=ask)
     assert len(asked) == 2

@@ -215,3 +215,39 @@ def test_a_session_is_replayed_with_its_own_gaps(world, session, multiplier):
         if late <= max(MOST_LATE_NS, least):
             return
     pytest.fail(f"p99 of what gaps differ by, and of a loop that only reads the clock, in ns: {seen}")
+
+
+# ---- what is refused, and told ----
+
+
+def test_packets_without_times_have_no_timing_of_their_own(loop):
+    with pytest.raises(UsageError, match="no times of their own, which a multiplier is of; give a rate"):
+        loop.inject([loop.packet()] * 3, multiplier=1)
+
+
+def test_a_run_that_lasts_is_told_of_also_by_a_rate_in_bits(loop):
+    told = []
+
+    def tell(text):
+        told.append(text)
+        raise KeyboardInterrupt
+
+    loop.world.inject(loop.packet(), "lo", rate="1Mbit", count=10, tell=tell)
+    assert not told
+    with pytest.raises(KeyboardInterrupt):  # rather than wait for more than 10 s
+        loop.world.inject(loop.packet(), "lo", rate="1kbit", count=100, tell=tell)
+    assert told[0].endswith(", at 1kbit")
+
+
+def test_threads_that_cannot_be_started_end_the_others(loop, monkeypatch):
+    start = threading.Thread.start
+
+    def first_only(thread):
+        if any(each.name == "lab inject" for each in threading.enumerate()):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", first_only)
+    with pytest.raises(lab.Unavailable, match="Give fewer --threads"):
+        loop.world.inject(loop.packet(), "lo", rate=10, count=100, threads=3)
+    assert all(each.name != "lab inject" for each in threading.enumerate())
