@@ -20,7 +20,9 @@ __all__ = ["ended_by", "number_of", "remarks"]
 _LATE_GAPS = 10
 _LONGER = 1.05
 
-_NO_ROUTE = "no route leads there; look at ip route get ADDRESS, or address what {link} reaches"
+_NO_ROUTE = (
+    "no route leads there, or {link} is down or gone; look at ip route get ADDRESS, or address what {link} reaches"
+)
 #: Why the kernel refuses a packet for good, and what to do.
 _REFUSALS = {
     errno.EMSGSIZE: "larger than the MTU of {link}; give smaller packets, or a greater MTU",

@@ -110,12 +110,12 @@ class Rows:
         at, length = self._place(which)
         return self.varies(at, length)
 
-    def destinations(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """The least and the greatest destination that each frame may have, by numbers, shape (n, 16) each."""
-        destination = self["destination"]
-        if not self._source.fields or not self.varies_address(1):
-            return destination, destination
-        at, length = self._place(1)
+    def addresses(self, which: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+        """The least and the greatest source (0) or destination (1) that each frame may have, shape (n, 16) each."""
+        address = self["destination" if which else "source"]
+        if not self._source.fields or not self.varies_address(which):
+            return address, address
+        at, length = self._place(which)
         low, high = (np.frombuffer(each.ljust(16, b"\0"), np.uint8)[None] for each in self._corners(at, length))
         return low, high
 

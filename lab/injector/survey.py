@@ -54,9 +54,9 @@ def survey(
     """Looks at all frames of a source before the first one leaves.
 
     path: "l2" or "l3" sends by that one whatever it can carry, also what will not be delivered; None: as is best for
-    each frame. lanes: threads that send. allow_external: outside a private world, also to other than loopback
-    addresses. Raises UsageError if that is not said and would be done, if nothing can be sent, or if path is None and
-    nothing would arrive.
+    each frame. lanes: threads that send. allow_external: outside a private world, also from and to other than
+    loopback addresses. Raises UsageError if that is not said and would be done, if nothing can be sent, or if path is
+    None and nothing would arrive.
     """
     guarded = to.world != "new" and not allow_external
     if guarded:

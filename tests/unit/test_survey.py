@@ -338,7 +338,12 @@ def test_outside_a_world_only_loopback_addresses_are_allowed(source, family):
     assert "--allow-external" in line
     assert survey(outward, host, allow_external=True).path
     assert survey(outward, lo()).path
-    assert survey(source(framed(ip(family, away, OWN[family]) / DATA)), host).path  # whoever it is said to be from
+    # Of ::1 the kernel answers hosts elsewhere, and of 127.0.0.1 too where route_localnet is set.
+    spoofed = source(framed(local(family) / DATA), framed(ip(family, away, OWN[family]) / DATA))
+    assert f"packet 2 comes from {away}" in refused(spoofed, host)
+    assert survey(spoofed, host, allow_external=True).path
+    nobody = source(framed(ip(family, "0.0.0.0" if family == 4 else "::", OWN[family]) / DATA))
+    assert survey(nobody, host, path="l3").path
 
 
 def test_outside_a_world_other_interfaces_are_refused(source, family):
@@ -386,7 +391,8 @@ def varying(first, *, at=ADDRESS + 2, size=2, kind="counting", **more):
         (varying(0, at=ADDRESS, size=4, kind="clock"), False),
         (varying(0, at=0, size=1, kind="listed", values=(2,)), True),
         (varying(0, at=0, size=1, kind="listed", values=(0, 1)), False),
-        (varying(0, at=14 + 12, size=4, kind="random"), True),  # the source
+        (varying(0, at=14 + 12, size=4, kind="random"), False),  # the source
+        (varying(0, at=14 + 13, size=3, kind="random"), True),  # of 127.0.0.0/8
     ],
 )
 def test_all_that_a_field_can_become_counts(source, field, allowed):
