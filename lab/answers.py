@@ -182,19 +182,21 @@ class _Search:
                 f"{to.name} has not; give src=, or make them within lab.scapy_sockets(world)"
             )
 
+    def _unseen(self, injection: Injection, most: int) -> list[Packet]:
+        """Packets that were not seen leaving; none of what varies, as its values are not known."""
+        frames, tried = len(self._source.frames), injection.sent + injection.failed
+        if injection.left_out:  # of each turn: up to the end of the last one
+            tried = -(-tried // (frames - injection.left_out)) * frames
+        rows = np.setdiff1d(np.arange(0 if self._source.fields else tried), self._numbers)[:most] % frames
+        return [*map(Dissector(self._source.frames).packet, rows.tolist())]
+
     def answers(self, injection: Injection, to: Towards, *, interrupted: bool) -> Answers:
         """What was found."""
         meant = injection.sent + injection.failed + injection.left_out
         unseen = max(0, meant - len(self._numbers))
-        listed: list[Packet] = []
         warnings = [*injection.warnings, *self._capture.warnings, *self._strange_senders(to)]
         if unseen:
             warnings.append(f"{unseen:,} of {meant:,} packets were not seen leaving, so nothing can have answered them")
-            frames = self._source.frames
-            missing = np.ones(len(frames), bool)
-            missing[self._numbers % len(frames)] = False
-            dissector = Dissector(frames)
-            listed = [dissector.packet(row) for row in np.flatnonzero(missing)[:_MOST_LISTED].tolist()]
         return Answers(
             capture=self._capture,
             injection=injection,
@@ -203,7 +205,7 @@ class _Search:
             matches=self._found,
             numbers=self._numbers,
             time_ns=self._columns["time_ns"],
-            unseen=tuple(listed),
+            unseen=tuple(self._unseen(injection, min(unseen, _MOST_LISTED))),
         )
 
 
@@ -366,10 +368,9 @@ class Answers:
         told = [f"{sent.sent:,} sent into {sent.link} by {sent.path}, {answered:,} answered, {open_:,} unanswered"]
         told[0] += f", {self.duplicates:,} answers repeated" if self.duplicates else ""
         told += ["interrupted"] if self.interrupted else []
-        if answered:
-            quantiles = stats.summary(self.rtt_ns)
-            shown = (f"{name} {format_ns(quantiles[name])}" for name in ("min", "p50", "p90", "p99", "max"))
-            told.append("  ".join(["round trip", *shown]))
+        quantiles = stats.summary(self.rtt_ns)
+        shown = "  ".join(f"{name} {format_ns(quantiles[name])}" for name in ("min", "p50", "p90", "p99", "max"))
+        told += [f"round trip  {shown}"] if answered else []
         rest = len(self.numbers) - _SHOWN
         return [*told, *self._rows(), *([f"… and {rest:,} more"] if rest > 0 else [])]
 

@@ -231,6 +231,13 @@ def test_what_was_left_out_is_unanswered_with_the_reason(world, family):
     assert any("1 of 3 packets were not seen" in text for text in answers.warnings)
 
 
+def test_what_was_not_seen_is_listed_as_often_as_it_was_sent(way):
+    answers = way.sr([way.echo(n) for n in range(4)], count=6, filter="udp", timeout="50ms")
+    assert [packet.payload.seq for packet in answers.unanswered] == [0, 1, 2, 3, 0, 1]
+    few = way.sr([way.echo(n) for n in range(4)], count=2, filter="udp", timeout="50ms")
+    assert [packet.payload.seq for packet in few.unanswered] == [0, 1]
+
+
 def test_strangers_are_no_answers(way, tool):
     """Others ask and are answered meanwhile."""
     noise = way.world.popen([tool("ping"), "-q", "-f", "-w", "60", way.far], stdout=subprocess.DEVNULL)
