@@ -97,7 +97,10 @@ def _paced(rate: str, arrivals: str, burst: int, seed: int) -> Pace:
         if arrivals != "periodic":
             raise UsageError(f"--arrivals {arrivals} takes a rate in packets, such as --rate 10kpps")
         return Pace(kind="bits", numerator=_S, denominator=bit_rate(rate), burst=burst)
-    period = _S / packet_rate(rate)
+    try:
+        period = _S / packet_rate(rate)
+    except UsageError as error:
+        raise UsageError(f"{error}, or bits a second, such as 100Mbit") from None
     return Pace(kind=arrivals, numerator=period.numerator, denominator=period.denominator, burst=burst, seed=seed)
 
 

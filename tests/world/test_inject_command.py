@@ -256,6 +256,11 @@ def test_a_field_that_varies(run, world, family, frames_on_lo, receiver):
     assert received(100) == [(number, 2_000 + number) for number in range(100)]
 
 
+def test_a_field_of_one_value_is_sent_once(run, frames_on_lo):
+    frames_on_lo(4, 1)
+    assert document(run("inject", "x.pcap", "lo", "--world", "new", "--vary", "UDP.sport=5", "--json"))["sent"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -414,6 +419,7 @@ def test_a_link_that_cannot_be_made_is_told_with_its_remedy(run, tmp_path, name)
         (["x.pcap", "nope"], 2, "nope"),
         (["x.pcap", "lo", "--rate", "0"], 2, "'0' is not a rate"),
         (["x.pcap", "lo", "--rate", "fast"], 2, "'fast' is not a rate"),
+        (["x.pcap", "lo", "--rate", "1Mbps"], 2, "or bits a second, such as 100Mbit"),
         (["x.pcap", "lo", "--rate", "2000Mpps"], 2, "below the clock's resolution"),
         (["x.pcap", "lo", "--rate", "1kpps", "--multiplier", "2"], 2, "--rate and --multiplier together: give one"),
         (["x.pcap", "lo", "--topspeed", "--multiplier", "2"], 2, "--multiplier and --topspeed together: give one"),
