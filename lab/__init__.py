@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lab.answers import Answers as Answers
     from lab.answers import sr as sr
     from lab.capturing import capture as capture
     from lab.checkup import Report as Report
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from lab.errors import UsageError as UsageError
     from lab.experiment import compare as compare
     from lab.injecting import inject as inject
+    from lab.injector.answered import Answers as Answers
     from lab.injector.result import Injection as Injection
     from lab.injector.templates import Template as Template
     from lab.plan import Experiment as Experiment
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lab.verification import verify as verify
 
 _HOME = {
-    "Answers": "answers",
+    "Answers": "injector.answered",
     "Capture": "taps.captures",
     "CaptureError": "errors",
     "Condition": "conditions",

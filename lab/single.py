@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lab.answers import Answers, sr
+from lab.answers import sr
 from lab.arrivals import lag, schedule
 from lab.capturing import capture
 from lab.checks import check_count
@@ -41,6 +41,7 @@ from lab.units import duration, format_ns
 from lab.world import Link, Place, PrivateWorld, open_endpoints, route_device, visit
 
 if TYPE_CHECKING:
+    from lab.injector.answered import Answers
     from lab.injector.result import Injection
     from lab.taps.live import LiveCapture
 

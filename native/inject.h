@@ -110,6 +110,7 @@ struct lab_lane {
     int64_t begun_ns;       /* right before the first call */
     int64_t ended_ns;       /* right after the last */
     int64_t margin_ns;      /* how long before a packet was due it stopped sleeping */
+    int64_t last_due_ns;    /* when the last one that was sent was due, from packet 0 */
     int64_t late_sum_ns;    /* of when packets were handed to the kernel less when they were due: of each sent one, */
     int64_t late_min_ns;    /* but with LAB_TOPSPEED; within one call by its share of the time that this took */
     int64_t late_max_ns;

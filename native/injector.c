@@ -177,6 +177,7 @@ static void account(struct sender *s, int count, int64_t began_ns, int64_t ended
             if (!(lane->sent + sent) || late_ns < lane->late_min_ns) lane->late_min_ns = late_ns;
             if (late_ns > lane->late_max_ns) lane->late_max_ns = late_ns;
             lane->late_sum_ns += late_ns;
+            lane->last_due_ns = s->due_ns[i] - s->start_ns;
             lane->late[late_bin(late_ns)]++;
         }
         sent++;

@@ -100,14 +100,12 @@ def _untold(injection: Injection) -> str:
 def _behind(injection: Injection) -> str | None:
     """What to tell of a schedule that was not kept for good; None if it was kept, but for stalls."""
     errors_ns = injection.pacing_error_ns
-    if errors_ns is None or errors_ns["p50"] is None:
+    if errors_ns is None or errors_ns["p50"] is None or not injection.due_ns:  # all were due at once, which is no pace
         return None
     gap_ns = injection.duration_ns / injection.sent
-    due_ns = injection.duration_ns - injection.late_max_ns  # who falls ever further behind is latest at the end
+    due_ns = injection.due_ns
     if errors_ns["p50"] <= _LATE_GAPS * gap_ns or injection.duration_ns <= _LONGER * due_ns:
         return None
-    if due_ns <= _LATE_GAPS * gap_ns:
-        return None  # one burst: all were due at once, which is no pace
     return (
         f"{format_pace(due_ns / injection.sent)} were due and {format_pace(gap_ns)} left, half of the packets "
         f"{format_ns(errors_ns['p50'])} late or more; give a lower --rate, more --threads, or send again while nothing "

@@ -50,8 +50,8 @@ class Injection:
     first byte that left. duration_ns: from the first call to the end of the last. retried: refusals for want of room,
     after which it was tried again. late: packets by how late they left, in the bins of
     ``lab.native.injection.LATE_EDGES_NS``; None: none was due at a time. late_min_ns, late_max_ns, late_mean_ns: of
-    that, exact. interrupted: it was stopped before its end. error: what ended it, or None. warnings: what is doubtful,
-    with remedies.
+    that, exact. due_ns: when the last one sent was due, from the first on. interrupted: it was stopped before its end.
+    error: what ended it, or None. warnings: what is doubtful, with remedies.
     """
 
     link: str
@@ -68,6 +68,7 @@ class Injection:
     late_min_ns: int = 0
     late_max_ns: int = 0
     late_mean_ns: float = 0.0
+    due_ns: int = 0
     interrupted: bool = False
     error: str | None = None
     warnings: tuple[str, ...] = ()
@@ -110,6 +111,7 @@ class Injection:
             late_min_ns=min((lane.late_min_ns for lane in sending), default=0),
             late_max_ns=max((lane.late_max_ns for lane in sending), default=0),
             late_mean_ns=sum(lane.late_sum_ns for lane in sending) / sent if sent else 0.0,
+            due_ns=max((lane.last_due_ns for lane in sending), default=0),
             interrupted=interrupted,
             error=ended_by(error, link, sent, total) if error else None,
         )

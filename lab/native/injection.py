@@ -156,6 +156,7 @@ class Counts:
     begun_ns: int
     ended_ns: int
     margin_ns: int
+    last_due_ns: int
     late_sum_ns: int
     late_min_ns: int
     late_max_ns: int

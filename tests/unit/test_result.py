@@ -18,7 +18,7 @@ MS = 1_000_000
 
 
 def counts(late_ns=(), **more):
-    """Of a lane that sent a packet of 60 bytes so late each, one in a millisecond."""
+    """Of a lane that sent a packet of 60 bytes so late each, one in a millisecond; the last was the latest."""
     late_ns = np.asarray(late_ns, np.int64)
     n = len(late_ns)
     plain = {name: 0 for name in Counts.__dataclass_fields__ if name not in ("errors", "late")}
@@ -28,6 +28,7 @@ def counts(late_ns=(), **more):
             "late_sum_ns": int(late_ns.sum()),
             "late_min_ns": int(late_ns.min()),
             "late_max_ns": int(late_ns.max()),
+            "last_due_ns": more.get("ended_ns", plain["ended_ns"]) - MS - int(late_ns.max()),
         }
     bins = np.searchsorted(LATE_EDGES_NS, late_ns, "right") - 1
     return Counts(**{"errors": {}, "late": np.bincount(bins, minlength=len(LATE_EDGES_NS)), **plain, **more})
