@@ -77,7 +77,6 @@ def remarks(injection: Injection, survey: Survey, first_refused: Mapping[int, in
             f"did not arrive: {injection.lost:,} of {number_of(injection.sent, 'packet')}: a queue on their way was "
             "full, or something there drops them; give a lower --rate, or look at nstat -a there"
         )
-
     if injection.delivered is not None and injection.lost is None:
         yield _untold(injection)
 
