@@ -71,9 +71,9 @@ def inject(
     or until `duration` ("2s") has passed. threads: each flow stays in order on one of them. path: "l2" or "l3" sends by
     that one, also what will not be delivered; None: by what the packets are and where they go. seed: of Poisson gaps,
     and of fields that vary at random; by default it is drawn now. allow_external: also from and to addresses
-    other than loopback, outside a private world. counted: count what arrives, which costs a few percent of the speed.
-    progress: is called about twice a second. tell: is called with a line before a large run; by default it is printed
-    to standard error.
+    other than loopback, outside a private world, and anywhere to multicast and broadcast addresses. counted: count what
+    arrives, which costs a few percent of the speed. progress: is called about twice a second. tell: is called with a
+    line before a large run; by default it is printed to standard error.
 
     Ctrl-C ends it, and the result says so. Raises UsageError, CaptureError, Unavailable.
     """

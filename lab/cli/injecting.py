@@ -32,8 +32,9 @@ of its payload (payload[0:8]). SPEC: 1024-65535, 80,443, 127.0.0.0/8, counter, c
 network; each for one packet, or for so many ("1024-65535 every 64"). Without -c, --loop or --duration, each value is
 sent once. It goes as fast as it can, unless there is a --rate. Checksums stay right.
 
-On this machine's own network packets must be from and to loopback addresses, unless --allow-external says otherwise,
-and multicast and broadcast are not sent to. It takes root or CAP_NET_RAW there; in a private world it takes no rights.
+On this machine's own network packets must be from and to loopback addresses, and in a private world those to multicast
+and broadcast addresses are left out, unless --allow-external says otherwise. On this machine's own network it takes
+root or CAP_NET_RAW; in a private world it takes no rights.
 Exits 1 if anything was refused or left out, 130 if Ctrl-C or SIGTERM ended it; either way what was sent is told.
 
 \b
@@ -79,7 +80,7 @@ def inject(
         str | None, typer.Option("--world", metavar="host|new|PID", help="whose network", show_default="host")
     ] = None,
     allow_external: Annotated[
-        bool, typer.Option("--allow-external", help="send to others than loopback addresses, too")
+        bool, typer.Option("--allow-external", help="also from and to others than loopback, and to many at once")
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -14,7 +14,7 @@ from lab.injector.towards import LOOPBACK as LOOPBACK_DEVICE
 from lab.injector.towards import Towards
 from lab.native.injection import WAYS
 
-__all__ = ["check_device", "check_frames"]
+__all__ = ["check_device", "check_frames", "go_to_several"]
 
 _UNSPECIFIED = Networks(["0.0.0.0/32", "::/128"])
 _REMEDY = "give --world new for a private world, or --allow-external if you mean it"
@@ -37,9 +37,8 @@ def check_frames(rows: Rows, ways: npt.NDArray[np.uint8], first: int) -> None:
     low, high = rows.addresses(1)
     family, sent = rows["family"], ways != WAYS["left out"]
     inside = _are_of(LOOPBACK, low, high, family)
-    several = MULTICAST.have(low, family) | MULTICAST.have(high, family)
-    group = rows.group() & (ways == WAYS["l2"])
-    offends = sent & (rows.has("ip") & (~inside | several) | group)
+    several, group = _to_several(rows, ways)
+    offends = sent & (rows.has("ip") & ~inside | several | group)
     if not offends.any():
         _check_sources(rows, sent & rows.has("ip"), first)
         return
@@ -51,6 +50,19 @@ def check_frames(rows: Rows, ways: npt.NDArray[np.uint8], first: int) -> None:
         what = _text(address[number], family[number])
         what += ", a multicast or broadcast address" if several[number] else ", which is no loopback address"
     raise UsageError(f"packet {first + number + 1:,} goes to {what}: {_REMEDY}")
+
+
+def go_to_several(rows: Rows, ways: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which rows go to a multicast or broadcast address, of IP or of Ethernet."""
+    several, group = _to_several(rows, ways)
+    return several | group
+
+
+def _to_several(rows: Rows, ways: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """By their IP address, and by their MAC address."""
+    (low, high), family = rows.addresses(1), rows["family"]
+    several = rows.has("ip") & (MULTICAST.have(low, family) | MULTICAST.have(high, family))
+    return several, rows.group() & np.isin(ways, (WAYS["l2"], WAYS["tap"]))
 
 
 def _check_sources(rows: Rows, among: npt.NDArray[np.bool_], first: int) -> None:

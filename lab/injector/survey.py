@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from lab.errors import UsageError
 from lab.injector.arrival import Arrival
 from lab.injector.dealing import deal
 from lab.injector.rows import LINK_ETHERNET, LINK_IP, Rows, rows_of
-from lab.injector.safety import check_device, check_frames
+from lab.injector.safety import check_device, check_frames, go_to_several
 from lab.injector.source import Source
 from lab.injector.towards import ETHERNET, LOOPBACK, Towards
 from lab.native.injection import WAYS
@@ -24,6 +25,7 @@ __all__ = ["Survey", "survey"]
 _Booleans = npt.NDArray[np.bool_]
 _Number = TypeVar("_Number", bound=np.generic)
 _HEADER, _TAG = 14, 4  # bytes of an Ethernet header, and of a VLAN tag
+_SEVERAL = "to a multicast or broadcast address: --allow-external sends them"
 _ONLY_IPV4, _ONLY_IPV6 = 768, 769  # ARPHRD_TUNNEL, ARPHRD_TUNNEL6: ipip, and ip6tnl as it is by default
 
 
@@ -67,7 +69,7 @@ def survey(
     parts: list[_Part] = []
     frames = 0
     for rows in rows_of(source):
-        part = _Part(rows, to, path, left_out)
+        part = _Part(rows, to, path, left_out, to_several=guarded or allow_external)
         if guarded:
             check_frames(rows, part.ways, frames)
         if not source.fields and lanes > 1:
@@ -102,7 +104,7 @@ class _Part:
 
     lanes: npt.NDArray[np.uint8]
 
-    def __init__(self, rows: Rows, to: Towards, path: str | None, left_out: Counter[str]) -> None:
+    def __init__(self, rows: Rows, to: Towards, path: str | None, left_out: Counter[str], *, to_several: bool) -> None:
         framed = to.hardware in (ETHERNET, LOOPBACK)
         ways = _ways(rows, to, path, framed=framed)
         whole = rows.ethernet & framed & np.isin(ways, (WAYS["l2"], WAYS["tap"]))
@@ -113,8 +115,10 @@ class _Part:
         self.lengths = np.where(padded, np.minimum(left, rows.ip_length), left).astype(np.int32)
         self.offsets = rows["offset"] + skipped
         room = to.mtu + np.where(whole, _HEADER + np.where(rows.has("vlan"), _TAG, 0), 0)
-        sortable = _left_out(rows, to, path, ways, too_large=self.lengths > room)
-        ways[_sort(sortable, np.ones(len(rows), np.bool_), left_out)] = 0
+        reasons = _left_out(rows, to, path, ways, too_large=self.lengths > room)
+        if not to_several:
+            reasons = chain(reasons, [(_SEVERAL, go_to_several(rows, ways))])
+        ways[_sort(reasons, np.ones(len(rows), np.bool_), left_out)] = 0
         self.ways = ways
         self.stripped = int(np.count_nonzero((ways != 0) & rows.ethernet & ~whole))
 

@@ -246,7 +246,8 @@ def test_a_schedule_that_was_kept_but_for_stalls_is_no_doubt(late_ns):
 
 
 def test_one_burst_is_no_schedule_to_fall_behind():
-    assert not behind(np.arange(1_000) * 1_000, ended_ns=2 * MS)
+    assert not behind(np.arange(1_000) * 1_000, ended_ns=2 * MS, last_due_ns=0)
+    assert behind(np.arange(1_000) * 1_000, ended_ns=2 * MS, last_due_ns=1)
 
 
 @pytest.mark.parametrize(

@@ -283,7 +283,7 @@ def test_frames_that_would_not_arrive_are_told_or_refused(source, to, frame, rea
     ],
 )
 def test_what_looks_odd_and_arrives_is_not_said_to_be_lost(source, to, frame):
-    assert survey(source(frame), to()).undelivered == {}
+    assert survey(source(frame), to(), allow_external=True).undelivered == {}
 
 
 def test_nothing_is_said_of_what_is_not_known(source, family):
@@ -321,8 +321,8 @@ def test_a_router_takes_its_hop(source, family, hops):
     ],
 )
 def test_what_no_router_forwards_would_not_arrive_behind_one(source, frame):
-    assert not survey(source(frame), veth()).undelivered
-    assert "the router on the way" in refused(source(frame), veth(routed=True))
+    assert not survey(source(frame), veth(), allow_external=True).undelivered
+    assert "the router on the way" in refused(source(frame), veth(routed=True), allow_external=True)
 
 
 # ---- safety ----
@@ -366,8 +366,13 @@ def test_outside_a_world_other_interfaces_are_refused(source, family):
         framed(ip(6, OWN[6], "ff02::1") / DATA),
     ],
 )
-def test_outside_a_world_nothing_goes_to_several(source, frame):
+def test_nothing_goes_to_several_unasked(source, frame, family):
     assert "--allow-external" in refused(source(frame), lo(world="host"))
+    assert "--allow-external" in refused(source(frame), lo())
+    found = survey(source(frame, framed(local(family) / DATA)), lo())
+    assert found.ways.tolist() == [0, L2]
+    assert list(found.left_out.values()) == [1]
+    assert survey(source(frame), lo(), path="l2", allow_external=True).ways.tolist() == [L2]
 
 
 ADDRESS = 14 + 16  # of the destination, in an Ethernet frame with IPv4

@@ -59,7 +59,7 @@ def found(tmp_path) -> Iterator[Callable[..., tuple[FrameFile, Survey]]]:
         rows = b"".join(struct.pack("<4I", 1, 0, len(each), len(each)) + each for each in records)
         path.write_bytes(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, link_type) + rows)
         opened.append(FrameFile(path))
-        return opened[-1], survey(Source(name="these", frames=opened[-1]), to, **options)
+        return opened[-1], survey(Source(name="these", frames=opened[-1]), to, **{"allow_external": True, **options})
 
     yield look
     for each in opened:
