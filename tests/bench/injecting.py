@@ -10,8 +10,8 @@ its last. As many as take the fastest of one thread some --seconds. All of them 
 counters of the socket that they are for, and by a tap: the lab's own, or for the others one just like it.
 
 pacing: 10,000 packets/s for ten seconds, beside loops in C that do nothing but sleep, and but read the clock, at the
-same times, which tells how free the CPU was; some 40 s a round, of which the quietest is judged. A capture tells whether
-packets drift.
+same times, which tells how free the CPU was; some 40 s a round, of which the quietest is judged. A capture tells
+whether packets drift.
 
 answers: echo requests, from the call until the answers are at hand.
 
