@@ -37,32 +37,29 @@ def check_frames(rows: Rows, ways: npt.NDArray[np.uint8], first: int) -> None:
     low, high = rows.addresses(1)
     family, sent = rows["family"], ways != WAYS["left out"]
     inside = _are_of(LOOPBACK, low, high, family)
-    several, group = _to_several(rows, ways)
-    offends = sent & (rows.has("ip") & ~inside | several | group)
+    several = _to_several(rows)
+    offends = sent & (rows.has("ip") & ~inside | several)
     if not offends.any():
         _check_sources(rows, sent & rows.has("ip"), first)
         return
     number = int(np.argmax(offends))
-    if group[number]:
-        what = "a multicast or broadcast MAC address"
-    else:
-        address = high if inside[number] or LOOPBACK.have(low, family)[number] else low
-        what = _text(address[number], family[number])
-        what += ", a multicast or broadcast address" if several[number] else ", which is no loopback address"
+    address = high if inside[number] or LOOPBACK.have(low, family)[number] else low
+    what = _text(address[number], family[number])
+    what += ", a multicast or broadcast address" if several[number] else ", which is no loopback address"
     raise UsageError(f"packet {first + number + 1:,} goes to {what}: {_REMEDY}")
 
 
-def go_to_several(rows: Rows, ways: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Which rows go to a multicast or broadcast address, of IP or of Ethernet."""
-    several, group = _to_several(rows, ways)
-    return several | group
+def go_to_several(rows: Rows, ways: npt.NDArray[np.uint8], to: Towards) -> npt.NDArray[np.bool_]:
+    """Which rows go to a multicast or broadcast address of IP or, but on lo, where nobody else is, of Ethernet."""
+    several = _to_several(rows)
+    if to.hardware != LOOPBACK_DEVICE:
+        several |= rows.group() & np.isin(ways, (WAYS["l2"], WAYS["tap"]))
+    return several
 
 
-def _to_several(rows: Rows, ways: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """By their IP address, and by their MAC address."""
+def _to_several(rows: Rows) -> npt.NDArray[np.bool_]:
     (low, high), family = rows.addresses(1), rows["family"]
-    several = rows.has("ip") & (MULTICAST.have(low, family) | MULTICAST.have(high, family))
-    return several, rows.group() & np.isin(ways, (WAYS["l2"], WAYS["tap"]))
+    return rows.has("ip") & (MULTICAST.have(low, family) | MULTICAST.have(high, family))
 
 
 def _check_sources(rows: Rows, among: npt.NDArray[np.bool_], first: int) -> None:

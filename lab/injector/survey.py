@@ -117,7 +117,7 @@ class _Part:
         room = to.mtu + np.where(whole, _HEADER + np.where(rows.has("vlan"), _TAG, 0), 0)
         reasons = _left_out(rows, to, path, ways, too_large=self.lengths > room)
         if not to_several:
-            reasons = chain(reasons, [(_SEVERAL, go_to_several(rows, ways))])
+            reasons = chain(reasons, [(_SEVERAL, go_to_several(rows, ways, to))])
         ways[_sort(reasons, np.ones(len(rows), np.bool_), left_out)] = 0
         self.ways = ways
         self.stripped = int(np.count_nonzero((ways != 0) & rows.ethernet & ~whole))
