@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -14,7 +13,7 @@ from lab.conditions import LINKS
 from lab.errors import Unavailable, UsageError
 from lab.taps.places import SocketAt, TapAt
 from lab.world import Place, visit
-from lab.world.place import ENDS
+from lab.world.place import ENDS, rights_fix
 
 __all__ = ["capture", "taps_of"]
 
@@ -25,11 +24,7 @@ if TYPE_CHECKING:
 _ALL = "all"
 _WHOSE = {"host": "this machine", "new": "this world"}
 _JOINED = "that process's network"
-_RIGHTS_FIX = (
-    "Capture a program in a private world, which takes no rights (lab exec --capture FILE -- CMD), or run this one "
-    "as root or with CAP_NET_RAW alone (sudo setpriv --reuid {uid} --regid {gid} --init-groups --inh-caps +net_raw "
-    "--ambient-caps +net_raw CMD)"
-)
+_INSTEAD = "Capture a program in a private world, which takes no rights (lab exec --capture FILE -- CMD)"
 
 
 def capture(
@@ -133,8 +128,7 @@ def _opener(place: Place, end: str) -> SocketAt:
         except Unavailable as error:
             if error.errno not in (errno.EPERM, errno.EACCES):
                 raise
-            fix = _RIGHTS_FIX.format(uid=os.getuid(), gid=os.getgid())
             what = "no right to capture on this machine's own network"
-            raise Unavailable(what, errno=error.errno, fix=fix) from error
+            raise Unavailable(what, errno=error.errno, fix=rights_fix(_INSTEAD)) from error
 
     return allowed

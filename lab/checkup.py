@@ -291,26 +291,25 @@ def _ping_on_host() -> Iterator[Item]:
 
 def _capture_on_host() -> Iterator[Item]:
     """A packet socket of no protocol sees nothing; whether it may be opened tells."""
-    try:
-        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0):
-            yield Item("host-capture", "ok", "this machine's own network gives us a packet socket")
-    except OSError as error:
-        evidence = f"packet socket: {errno_name(error.errno or 0)}"
-        fix = "Run as root, or with CAP_NET_RAW"
-        cost = "no lab capture of this machine's own network; a private world (lab exec --capture) has it"
-        yield Item("host-capture", "partial", evidence, fix, cost)
+    cost = "no lab capture of this machine's own network; a private world (lab exec --capture) has it"
+    yield _host_socket("host-capture", "packet socket", socket.AF_PACKET, 0, cost)
 
 
 def _injection_on_host() -> Iterator[Item]:
     """A raw socket to send whole packets by; nothing is sent."""
+    cost = "no lab inject on this machine's own network; a private world (--world new) has it"
+    yield _host_socket("host-inject", "socket for whole packets", socket.AF_INET, socket.IPPROTO_RAW, cost)
+
+
+def _host_socket(name: str, what: str, family: int, protocol: int, cost: str) -> Item:
+    """Whether this machine's own network gives us a raw socket of that kind."""
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW):
-            yield Item("host-inject", "ok", "this machine's own network gives us a socket for whole packets")
+        with socket.socket(family, socket.SOCK_RAW, protocol):
+            return Item(name, "ok", f"this machine's own network gives us a {what}")
     except OSError as error:
-        evidence = f"socket for whole packets: {errno_name(error.errno or 0)}"
-        fix = "Run as root, or with CAP_NET_RAW"
-        cost = "no lab inject on this machine's own network; a private world (--world new) has it"
-        yield Item("host-inject", "partial", evidence, fix, cost)
+        return Item(
+            name, "partial", f"{what}: {errno_name(error.errno or 0)}", "Run as root, or with CAP_NET_RAW", cost
+        )
 
 
 def _cpus() -> Iterator[Item]:

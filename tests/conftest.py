@@ -16,6 +16,7 @@ from typing import NoReturn
 import pytest
 
 import lab
+from lab.conditions import LINKS
 
 ROOT = Path(__file__).resolve().parent.parent
 LAUNCHER = Path(__file__).with_name("launch.py")
@@ -61,6 +62,38 @@ def world() -> Iterator[lab.World]:
         if made.skipped:
             _missing(f"this kernel has no {made.skipped[0].link}: {made.skipped[0].reason}")
         yield made
+
+
+@pytest.fixture(scope="module")
+def every_link() -> Iterator[lab.World]:
+    """A private world with every link that this machine can make, for one module."""
+    try:
+        made = lab.World(LINKS)
+    except lab.Unavailable as error:
+        _missing(str(error))
+    with made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def everywhere() -> set[str]:
+    """Links that every kernel with network namespaces has; the others are modules that a kernel may lack for good."""
+    return {"lo", "lo-net", "own", "veth", "bridge", "router", "macvlan", "vxlan"}
+
+
+@pytest.fixture(scope="session")
+def available(everywhere: set[str]) -> Callable[[lab.World, str], lab.world.Link]:
+    """A link; a test of one that cannot be had here is skipped with the reason, unless every kernel has it."""
+
+    def find(world: lab.World, name: str) -> lab.world.Link:
+        if name in world.links:
+            return world.links[name]
+        (reason,) = (skip.reason for skip in world.skipped if skip.link == name)
+        assert name not in everywhere, reason
+        assert name not in ("tun", "tap") or not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason
+        pytest.skip(reason)
+
+    return find
 
 
 @pytest.fixture(params=[4, 6], ids=["IPv4", "IPv6"])

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lab.injector.rows import rows_of
 from lab.injector.source import Source
 from lab.injector.survey import Survey
-from lab.injector.towards import Towards
+from lab.injector.towards import LOOPBACK, Towards
 from lab.managed import Managed
 from lab.taps.filters import EVERYTHING, NOTHING, Instruction, attach, compile_filter
 
@@ -25,12 +26,11 @@ _SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
 _ETH_P_ALL, _ETH_P = 3, {4: 0x0800, 6: 0x86DD}
 _LOAD_WORD, _JUMP_IF_EQUAL = 0x20, 0x15
 _MARK = 0xFFFFF000 + 20  # SKF_AD_OFF + SKF_AD_MARK
-_RAW, _LOOPBACK = 101, 772  # LINKTYPE_RAW, ARPHRD_LOOPBACK
+_RAW = 101  # LINKTYPE_RAW
 _DISCOVERY = tuple(range(133, 138))  # router and neighbour solicitations and advertisements, redirects (RFC 4861)
 _NO_DISCOVERY = "not ip6 multicast and not (icmp6 and ip6[40] >= 133 and ip6[40] <= 137)"
-_ADDRESSES = {4: 12, 6: 8}  # where the source address is in the IP header
 _MULTICAST = 0xFF  # the first byte of an IPv6 address
-_COMPARED = ("family", "protocol", "source", "destination", "network_offset", "icmp_type")
+_COMPARED = ("family", "protocol", "source", "destination", "icmp_type")
 _LOOK_S = 0.002
 
 #: A value a column.
@@ -79,7 +79,7 @@ def open_counter(to: Towards, source: Source, survey: Survey, mark: int) -> Coun
         return None
     expression, ethertype = describe_arrivals(source, survey)
     program: tuple[Instruction, ...]
-    if to.hardware == _LOOPBACK:
+    if to.hardware == LOOPBACK:
         head = (Instruction(_LOAD_WORD, 0, 0, _MARK), Instruction(_JUMP_IF_EQUAL, 1, 0, mark))
         program = (*head, *NOTHING, *EVERYTHING)
     else:
@@ -104,33 +104,28 @@ def describe_arrivals(source: Source, survey: Survey) -> tuple[str, int]:
         return " and ".join(rest if discovery else [*rest, f"(not ip6 or ({_NO_DISCOVERY}))"]), _ETH_P_ALL
     domain, size = (socket.AF_INET, 4) if family == 4 else (socket.AF_INET6, 16)
     told = ["ip" if family == 4 else f"ip6 and {'ip6' if discovery else _NO_DISCOVERY}"]
-    for place, (name, word) in enumerate((("source", "src"), ("destination", "dst"))):
-        if name in common and not _varies(source, common, _ADDRESSES[family] + place * size, size):
+    for name, word in (("source", "src"), ("destination", "dst")):
+        if name in common:
             told.append(f"{word} host {socket.inet_ntop(domain, common[name].tobytes()[:size])}")
     if family == 4 and "protocol" in common:
         told.append(f"ip proto {int(common['protocol'])}")
     return " and ".join(told), _ETH_P[family]
 
 
-def _varies(source: Source, common: Common, at: int, size: int) -> bool:
-    """Whether a field of the only frame lies in those bytes of its IP header."""
-    begin = int(common["network_offset"]) + at if source.fields else 0
-    return any(each.offset < begin + size and begin < each.offset + each.bytes for each in source.fields)
-
-
 def _common(source: Source, survey: Survey) -> tuple[Common, bool, bool]:
     """What is the same in all frames that are sent, by column; whether some are neighbour discovery; or not IP."""
     common: Common | None = None
     first, discovery, foreign = 0, False, False
-    for batch in source.frames.batches(*_COMPARED):
-        sent = survey.ways[first : first + len(batch["family"])] != 0
+    for batch in rows_of(source):
+        sent = survey.ways[first : first + len(batch)] != 0
         first += len(sent)
         if not sent.any():
             continue
-        rows = {name: values[sent] for name, values in batch.items()}
+        rows = {name: batch[name][sent] for name in _COMPARED}
         if common is None:
             common = {name: values[0].copy() for name, values in rows.items()}
-        common = {name: value for name, value in common.items() if (rows[name] == value).all()}
+        varied = [name for which, name in enumerate(("source", "destination")) if batch.varies_address(which)]
+        common = {name: value for name, value in common.items() if name not in varied and (rows[name] == value).all()}
         message = (rows["protocol"] == socket.IPPROTO_ICMPV6) & np.isin(rows["icmp_type"], _DISCOVERY)
         multicast = rows["destination"][:, 0] == _MULTICAST
         discovery |= bool(((rows["family"] == 6) & (message | multicast)).any())

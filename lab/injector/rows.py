@@ -23,7 +23,7 @@ _ADDRESSES = {4: (12, 16, 4), 6: (8, 24, 16)}  # from the IP header on: of sourc
 _Booleans = npt.NDArray[np.bool_]
 _COLUMNS = (
     "offset", "length", "captured", "interface", "has", "family", "protocol", "ttl", "vlan", "network_offset", "source",
-    "destination", "source_port", "destination_port", "icmp_id", "fragment_id",
+    "destination", "source_port", "destination_port", "icmp_type", "icmp_id", "fragment_id",
 )  # fmt: skip
 
 

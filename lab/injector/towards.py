@@ -16,7 +16,7 @@ from lab.taps import rtnetlink
 from lab.taps.places import SocketAt
 from lab.taps.tapping import link_type_of
 from lab.world import Place
-from lab.world.place import ENDS
+from lab.world.place import ENDS, rights_fix
 
 __all__ = ["ETHERNET", "LOOPBACK", "Towards", "network_of", "own_networks", "towards"]
 
@@ -26,10 +26,7 @@ _SIOCGIFINDEX, _SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCGIFHWADDR = 0x8933, 0x8913, 0x89
 _IFF_UP = 1
 _OTHER_END = {"near": "far", "far": "near"}
 _WHOSE = {"host": "this machine", "new": "this world"}
-_RIGHTS_FIX = (
-    "Inject in a private world, which takes no rights (--world new), or run this one as root or with CAP_NET_RAW alone "
-    "(sudo setpriv --reuid {uid} --regid {gid} --init-groups --inh-caps +net_raw --ambient-caps +net_raw CMD)"
-)
+_INSTEAD = "Inject in a private world, which takes no rights (--world new)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +163,8 @@ def _opener(place: Place, end: str) -> SocketAt:
         except Unavailable as error:
             if place.kind == "new" or error.errno not in (errno.EPERM, errno.EACCES):
                 raise
-            fix = _RIGHTS_FIX.format(uid=os.getuid(), gid=os.getgid())
-            raise Unavailable("no right to inject into this network", errno=error.errno, fix=fix) from error
+            what = "no right to inject into this network"
+            raise Unavailable(what, errno=error.errno, fix=rights_fix(_INSTEAD)) from error
 
     return opened
 

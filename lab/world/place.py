@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,11 +30,20 @@ __all__ = [
     "greet",
     "host_socket",
     "open_socket",
+    "rights_fix",
 ]
 
 ENDS = ("near", "far", "middle")
 WORLD_FIX = f"{USERNS_FIX}, or measure this machine's own lo with --world host"
 NAMESPACES_FIX = "Raise user.max_net_namespaces, or run as root"
+
+
+def rights_fix(instead: str) -> str:
+    """What to do for want of CAP_NET_RAW, beside what takes no rights."""
+    return (
+        f"{instead}, or run this one as root or with CAP_NET_RAW alone (sudo setpriv --reuid {os.getuid()} --regid "
+        f"{os.getgid()} --init-groups --inh-caps +net_raw --ambient-caps +net_raw CMD)"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,14 +9,12 @@ import contextlib
 import errno
 import ipaddress
 import json
-import os
 import re
 import socket
 import struct
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +26,6 @@ from lab.errors import errno_name
 from lab.wire import probe_numbers
 
 COUNT = 20
-#: Links that every kernel with network namespaces has; the others are modules that a kernel may lack for good.
-EVERYWHERE = {"lo", "lo-net", "own", "veth", "bridge", "router", "macvlan", "vxlan"}
 PROTOCOLS = {(4, "icmp"): 1, (6, "icmp"): 58, (4, "udp"): 17, (6, "udp"): 17, (4, "tcp"): 6, (6, "tcp"): 6}
 
 ETH_P_ALL = 3
@@ -38,24 +34,8 @@ TP_STATUS_VLAN_VALID = 1 << 4
 
 
 @pytest.fixture(scope="module")
-def world(missing) -> Iterator[lab.World]:
-    """A private world with every link that this machine can make."""
-    try:
-        made = lab.World(LINKS)
-    except lab.Unavailable as error:
-        missing(str(error))
-    with made:
-        yield made
-
-
-def available(world: lab.World, name: str) -> lab.world.Link:
-    """A link; a test of one that cannot be had here is skipped with the reason, unless every kernel has it."""
-    if name in world.links:
-        return world.links[name]
-    (reason,) = (skip.reason for skip in world.skipped if skip.link == name)
-    assert name not in EVERYWHERE, reason
-    assert name not in ("tun", "tap") or not os.access("/dev/net/tun", os.R_OK | os.W_OK), reason
-    pytest.skip(reason)
+def world(every_link) -> lab.World:
+    return every_link
 
 
 # ---- capture ----
@@ -160,18 +140,22 @@ def devices_of(name: str, family: int) -> dict[tuple[str, str], list[bool]]:
     return {("near", device): SENDS, ("far", device): RECEIVES, **CROSSED.get(name, {})}
 
 
-def watch(world, name, family, probe):
-    """Sends a stream over a link with a tap at each device of `devices_of`. Returns it and the probes seen at each."""
-    link = available(world, name)
-    taps = {at: Tap(world, *at) for at in devices_of(name, family)}
-    stream = world.rtt(name, family=family, probe=probe, count=COUNT, warmup=0)
-    seen = {at: tap.read() for at, tap in taps.items()}
-    return stream, seen, {at: probes_at(packets, link, family, probe) for at, packets in seen.items()}
+@pytest.fixture
+def watch(available):
+    def watch(world, name, family, probe):
+        """Sends a stream over a link with a tap at each device of `devices_of`. Returns it, and what each has seen."""
+        link = available(world, name)
+        taps = {at: Tap(world, *at) for at in devices_of(name, family)}
+        stream = world.rtt(name, family=family, probe=probe, count=COUNT, warmup=0)
+        seen = {at: tap.read() for at, tap in taps.items()}
+        return stream, seen, {at: probes_at(packets, link, family, probe) for at, packets in seen.items()}
+
+    return watch
 
 
 @pytest.mark.parametrize("probe", ECHOED)
 @pytest.mark.parametrize("name", LINKS)
-def test_the_probes_cross_the_devices_of_their_link_and_no_other(world, family, name, probe):
+def test_the_probes_cross_the_devices_of_their_link_and_no_other(world, family, name, probe, watch):
     stream, _seen, probes = watch(world, name, family, probe)
     assert stream.received == COUNT
     assert len({found.nonce for at in probes.values() for found in at}) == 1
@@ -183,7 +167,7 @@ def test_the_probes_cross_the_devices_of_their_link_and_no_other(world, family, 
 
 
 @pytest.mark.parametrize("probe", ECHOED)
-def test_a_router_takes_one_from_the_ttl(world, family, probe):
+def test_a_router_takes_one_from_the_ttl(world, family, probe, watch):
     stream, _seen, probes = watch(world, "router", family, probe)
     near, far = probes["near", "router"], probes["far", "router"]
     assert [p.ttl for p in near if p.seen.outgoing] == [p.ttl for p in far if p.seen.outgoing] == [64] * COUNT
@@ -192,7 +176,7 @@ def test_a_router_takes_one_from_the_ttl(world, family, probe):
 
 
 @pytest.mark.parametrize(("name", "own_mac"), [("macvlan", True), ("ipvlan", False)])
-def test_a_macvlan_has_a_mac_address_of_its_own_and_an_ipvlan_has_not(world, family, name, own_mac):
+def test_a_macvlan_has_a_mac_address_of_its_own_and_an_ipvlan_has_not(world, family, name, own_mac, watch):
     _stream, _seen, probes = watch(world, name, family, "icmp")
     far = {p.seen.source_mac for p in probes["far", name] if not p.seen.outgoing}
     assert far == {mac_of(world, name)}
@@ -213,7 +197,7 @@ AROUND = {("vxlan", 4): (17, 30), ("vxlan", 6): (17, 30), ("gre", 4): (47, 4), (
 
 @pytest.mark.parametrize("probe", ECHOED)
 @pytest.mark.parametrize(("name", "inner"), AROUND)
-def test_a_tunnel_wraps_its_packets_in_those_of_its_underlay(world, name, inner, probe):
+def test_a_tunnel_wraps_its_packets_in_those_of_its_underlay(world, name, inner, probe, watch):
     _stream, _seen, probes = watch(world, name, inner, probe)
     protocol, more = AROUND[name, inner]
     for end in ("near", "far"):
@@ -228,14 +212,14 @@ def test_a_tunnel_wraps_its_packets_in_those_of_its_underlay(world, name, inner,
                 assert (port, flags, vni >> 8) == (4789, 8, 127)
 
 
-def test_wireguard_shows_its_underlay_nothing_but_its_own_port(world, family):
+def test_wireguard_shows_its_underlay_nothing_but_its_own_port(world, family, watch):
     _stream, seen, _probes = watch(world, "wireguard", family, "icmp")
     data = [s.packet for s in seen["far", "wireguard-u"] if s.packet[:1] == b"\x45" and s.packet[9] == 17]
     assert len(data) >= 2 * COUNT
     assert {struct.unpack_from("!HH", packet, 20) for packet in data} == {(51820, 51820)}
 
 
-def test_a_vlan_tags_its_frames(world, family):
+def test_a_vlan_tags_its_frames(world, family, watch):
     _stream, _seen, probes = watch(world, "vlan", family, "icmp")
     assert {p.seen.vlan for p in probes["far", "vlan-u"]} == {127}
     assert {p.seen.vlan for p in probes["far", "vlan"]} == {None}
@@ -243,7 +227,7 @@ def test_a_vlan_tags_its_frames(world, family):
 
 @pytest.mark.parametrize("probe", ECHOED)
 @pytest.mark.parametrize("name", ["tun", "tap"])
-def test_a_tun_hands_its_packets_to_the_wire(world, wait_until, family, name, probe):
+def test_a_tun_hands_its_packets_to_the_wire(world, wait_until, family, name, probe, watch):
     _stream, _seen, probes = watch(world, name, family, probe)
     (nonce,) = {p.nonce for p in probes["near", name]}
     assert world.links[name].wire == (0 if name == "tun" else 14)
@@ -306,7 +290,7 @@ def test_a_tun_needs_its_device_file(run, world, name):
 
 
 @pytest.mark.parametrize("faults", [(), ("no-rights", "no-tun")], ids=["as we are", "unprivileged"])
-def test_a_comparison_of_all_has_a_row_or_a_reason_for_each(run, world, faults):
+def test_a_comparison_of_all_has_a_row_or_a_reason_for_each(run, world, faults, everywhere):
     done = run("compare", "--links", "all", "--rounds", "1", "--count", "20", "--json", "-o", "all", faults=faults)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -321,7 +305,7 @@ def test_a_comparison_of_all_has_a_row_or_a_reason_for_each(run, world, faults):
             assert rows[cell]["received"] == rows[cell]["sent"] == 20
             assert rows[cell]["p50_ns"] > 0
         else:
-            assert cell[0] not in EVERYWHERE
+            assert cell[0] not in everywhere
             assert errno_name(skip["errno"]) in skip["reason"]
             assert skip["fix"]
     if faults:

@@ -38,14 +38,8 @@ LAST = b"the last one"
 
 
 @pytest.fixture(scope="module")
-def links(missing) -> Iterator[lab.World]:
-    """A world with every link that the kernel has."""
-    try:
-        made = lab.World(LINKS)
-    except lab.Unavailable as error:
-        missing(str(error))
-    with made:
-        yield made
+def links(every_link) -> lab.World:
+    return every_link
 
 
 @pytest.fixture
@@ -121,10 +115,8 @@ def mac_in_the_middle(links: lab.World) -> bytes:
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_a_link_is_known_from_both_its_ends(links, name):
-    if name not in links.links:
-        pytest.skip(f"this kernel has no {name}")
-    link, to = links.links[name], towards(links, name)
+def test_a_link_is_known_from_both_its_ends(links, name, available):
+    link, to = available(links, name), towards(links, name)
     near, far = (
         {each.name: each for each in rtnetlink.interfaces(lambda *kind, end=end: links.socket(*kind, end=end))}
         for end in ("near", link.far_end)
@@ -158,12 +150,10 @@ def test_of_an_impaired_tun_the_wire_is_not_passed_by(missing):
 
 @pytest.mark.parametrize("framed", [False, True])
 @pytest.mark.parametrize("name", LINKS)
-def test_a_datagram_gets_to_the_far_end_of_every_link(links, family, name, framed, arrived):
-    if name not in links.links:
-        pytest.skip(f"this kernel has no {name}")
-    link, to = links.links[name], towards(links, name)
+def test_a_datagram_gets_to_the_far_end_of_every_link(links, family, name, framed, arrived, available, missing):
+    link, to = available(links, name), towards(links, name)
     if family in link.missing:
-        pytest.skip(f"{name} has no IPv{family} here")
+        missing(f"{name} has no IPv{family} here")
     if name == "ipip" and family == 6:
         to = towards(links, "near:ipip6")
     far_mac = ZEROS if to.far_mac is None else to.far_mac.hex(":")
@@ -277,10 +267,8 @@ def odd_frames(place: Place, name: str) -> Iterator[tuple[str, Packet]]:
 
 
 @pytest.mark.parametrize("name", ["lo", "veth", "bridge", "router", "macvlan", "vxlan", "tap"])
-def test_what_is_said_not_to_arrive_does_not_and_all_else_does(links, name, arrived, found):
-    if name not in links.links:
-        pytest.skip(f"this kernel has no {name}")
-    to, link = towards(links, name), links.links[name]
+def test_what_is_said_not_to_arrive_does_not_and_all_else_does(links, name, arrived, found, available):
+    link, to = available(links, name), towards(links, name)
     last = Ether(src=SOURCE, dst=to.far_mac.hex(":")) / ip(6, link.near[6], link.far[6]) / datagram(LAST)
     seen = {}
     for what, frame in odd_frames(links, name):
