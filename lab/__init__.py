@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from lab.errors import Unavailable as Unavailable
     from lab.errors import UsageError as UsageError
     from lab.experiment import compare as compare
+    from lab.flow.anatomies import Anatomy as Anatomy
+    from lab.flow.anatomies import anatomy as anatomy
+    from lab.flow.ladders import Ladder as Ladder
     from lab.injecting import inject as inject
     from lab.injector.answered import Answers as Answers
     from lab.injector.result import Injection as Injection
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from lab.verification import verify as verify
 
 _HOME = {
+    "Anatomy": "flow.anatomies",
     "Answers": "injector.answered",
     "Capture": "taps.captures",
     "CaptureError": "errors",
@@ -44,6 +48,7 @@ _HOME = {
     "Injection": "injector.result",
     "Interrupted": "errors",
     "LabError": "errors",
+    "Ladder": "flow.ladders",
     "LiveCapture": "taps.live",
     "Report": "checkup",
     "Stream": "streams",
@@ -54,6 +59,7 @@ _HOME = {
     "Unavailable": "errors",
     "UsageError": "errors",
     "World": "single",
+    "anatomy": "flow.anatomies",
     "capture": "capturing",
     "compare": "experiment",
     "doctor": "checkup",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas
     import polars as pl
 
+    from lab.flow.ladders import Ladder
     from lab.taps.flows import Flows
     from lab.taps.rtts import Rtts
     from lab.taps.transit import Transit
@@ -194,6 +195,16 @@ class Capture(Packets, Managed):
         from lab.taps.transit import find_transit
 
         return find_transit(self.frames)
+
+    def ladder(self, *flows: int, **options: Any) -> Ladder:
+        """Its packets as arrows between their ends: ``capture.ladder()``, ``capture.ladder(2, to_scale=True)``.
+
+        flows: numbers of those conversations, as ``flows()`` has them; none: the first ones. options: those of
+        ``lab.flow.steps.find_ladder``. Raises UsageError, CaptureError if there is no conversation.
+        """
+        from lab.flow.steps import find_ladder
+
+        return find_ladder(self.frames, flows, **options)
 
     def _sentences(self) -> list[str]:
         names = ", ".join(dict.fromkeys(filter(None, self.interfaces)))

@@ -1,0 +1,1 @@
+"""How packets flow: the ladder of a capture, and the anatomy of one packet."""
