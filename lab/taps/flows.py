@@ -55,12 +55,13 @@ from lab.units import format_ns
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["COLUMNS", "Flows", "find_flows", "flow_table"]
+__all__ = ["COLUMNS", "PROTOCOLS", "Flows", "find_flows", "flow_table"]
 
 #: What ``flow_table`` reads.
 COLUMNS = (*conversations.COLUMNS, *segments.COLUMNS, "length")
 
-_PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}
+#: What they are called, by number; others by it.
+PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}
 _ENDS = ("source", "destination")
 _WAYS = ("to_server", "to_client")
 
@@ -126,7 +127,7 @@ def flow_table(columns: Columns, found: Conversations, interfaces: Sequence[str]
         "interface": named(columns["interface"][first], interfaces),
         "vlan": nullable(columns["vlan"][first] & VLAN_NUMBER, has & HAS["vlan"] != 0),
         "family": pl.Series(columns["family"][first]),
-        "protocol": pl.Series([_PROTOCOLS.get(number, str(number)) for number in protocols], dtype=pl.String),
+        "protocol": pl.Series([PROTOCOLS.get(number, str(number)) for number in protocols], dtype=pl.String),
         "client": source.zip_with(by_client, destination),
         "client_port": source_port.zip_with(by_client, destination_port),
         "server": destination.zip_with(by_client, source),

@@ -1,0 +1,153 @@
+"""What is told of a packet on its arrow: what it is above all, numbers, marks, and what it says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lab.taps.conversations import ACK, SYN, VLAN_NUMBER
+from lab.taps.frames import CHECKSUMS, HAS
+from lab.taps.lines import protocol_name
+from lab.taps.packets import Packet
+
+__all__ = ["COLUMNS", "said", "told"]
+
+#: What ``told`` reads of a frame.
+COLUMNS = (
+    "has", "vlan", "ethertype", "family", "protocol", "fragment_id", "fragment_offset", "more_fragments", "icmp_type",
+    "icmp_code", "icmp_id", "icmp_seq", "tcp_flags", "tcp_mss", "payload_length", "payload_offset", "length",
+    "captured", "dropped", "checksum",
+)  # fmt: skip
+
+#: By bit, from the lowest (RFC 9293); told in the order in which people say them.
+_FLAGS = {"SYN": 1, "FIN": 0, "RST": 2, "PSH": 3, "ACK": 4, "URG": 5, "ECE": 6, "CWR": 7, "AE": 8}
+_ICMP_TYPES = {
+    (4, 0): "echo reply", (4, 3): "unreachable", (4, 4): "source quench", (4, 5): "redirect", (4, 8): "echo request",
+    (4, 11): "time exceeded", (4, 12): "parameter problem", (4, 13): "timestamp request", (4, 14): "timestamp reply",
+    (6, 1): "unreachable", (6, 2): "packet too big", (6, 3): "time exceeded", (6, 4): "parameter problem",
+    (6, 128): "echo request", (6, 129): "echo reply", (6, 130): "listener query", (6, 131): "listener report",
+    (6, 132): "listener done", (6, 133): "router solicitation", (6, 134): "router advertisement",
+    (6, 135): "neighbor solicitation", (6, 136): "neighbor advertisement", (6, 137): "redirect",
+    (6, 143): "listener report",
+}  # fmt: skip
+#: Codes of "unreachable" (RFC 792, RFC 1812, RFC 4443).
+_UNREACHABLE = {
+    (4, 0): "network", (4, 1): "host", (4, 2): "protocol", (4, 3): "port", (4, 9): "network prohibited",
+    (4, 10): "host prohibited", (4, 13): "prohibited", (6, 0): "no route", (6, 1): "prohibited",
+    (6, 2): "beyond scope", (6, 3): "address", (6, 4): "port", (6, 5): "source policy", (6, 6): "route rejected",
+}  # fmt: skip
+_TOO_BIG = (4, 3, 4)
+#: Bytes of a payload that are looked at, and letters of it that are told.
+_LOOKED_AT, _LETTERS = 200, 80
+_UNPRINTABLE = re.compile(r"[^ -~\u00a0-\U0010ffff]+")
+_WORD = re.compile(r"[ -~\u00a0-\U0010ffff]{4}")
+
+Row = Mapping[str, Any]
+
+
+def told(
+    row: Row, seq: int, ack: int, marks: Sequence[str], segments: int
+) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Title, facts and marks of a frame. seq, ack: relative, of TCP; marks: those that its stream gives it.
+
+    segments: that it is of TCP, each as long as both ends agreed on.
+    """
+    title, facts = protocol_name(row["protocol"], None).upper(), []
+    if _has(row, "tcp"):
+        flags = row["tcp_flags"]
+        title = " ".join(name for name, bit in _FLAGS.items() if flags >> bit & 1) or "no flags"
+        facts = [f"seq {seq}", *([f"ack {ack}"] if flags & ACK else [])]
+        if flags & SYN and _has(row, "mss"):
+            facts.append(f"MSS {row['tcp_mss']}")
+    elif _has(row, "icmp"):
+        title, facts = _icmp(row)
+    if _has(row, "fragment"):
+        if row["fragment_offset"]:
+            title = "fragment"
+        first = row["fragment_offset"]
+        last = first + row["payload_length"] - 1 + (8 if title == "UDP" else 0)
+        more = "more follow" if row["more_fragments"] else "the last"
+        facts += [f"fragment {row['fragment_id']}", f"bytes {first} to {last}", more]
+    elif _has(row, "payload") and row["payload_length"] and not (_has(row, "icmp") and not _has(row, "echo")):
+        facts.append(f"len {row['payload_length']}")
+    if _has(row, "vlan"):
+        facts.append(f"vlan {row['vlan'] & VLAN_NUMBER}")
+    return title, tuple(facts), tuple(_marks(row, marks, segments))
+
+
+def _marks(row: Row, marks: Sequence[str], segments: int) -> list[str]:
+    found = list(marks)
+    if segments > 1:
+        found.append(f"{segments} segments in one frame")
+    if CHECKSUMS[row["checksum"]] == "bad":
+        found.append("bad checksum")
+    if row["captured"] < row["length"]:
+        found.append(f"cut to {row['captured']} bytes")
+    if row["dropped"]:
+        found.append(f"after {row['dropped']} lost frames")
+    return found
+
+
+def _icmp(row: Row) -> tuple[str, list[str]]:
+    family, kind, code = row["family"], row["icmp_type"], row["icmp_code"]
+    title = _ICMP_TYPES.get((family, kind), f"ICMP type {kind}")
+    if _has(row, "echo"):
+        return title, [f"id {row['icmp_id']}", f"seq {row['icmp_seq']}"]
+    if title == "unreachable":
+        if (family, kind, code) == _TOO_BIG:
+            return "fragmentation needed", []
+        return f"{_UNREACHABLE.get((family, code), f'code {code}')} unreachable", []
+    return title, [f"code {code}"] if code else []
+
+
+def _has(row: Row, layer: str) -> bool:
+    return bool(row["has"] & HAS[layer])
+
+
+def said(packet: Packet) -> str:
+    """What a packet of scapy's says, as far as that is text; "" if it is none."""
+    from scapy.layers.dns import DNS
+    from scapy.layers.inet import ICMP, TCP, UDP
+    from scapy.packet import Padding, Raw
+
+    if DNS in packet:
+        return _dns(packet[DNS])
+    last = packet.lastlayer()
+    if isinstance(last, Padding):
+        last = last.underlayer
+    if isinstance(last, Raw):
+        return "" if ICMP in packet or not (TCP in packet or UDP in packet) else _text(bytes(last.load))
+    return _flat(str(last.mysummary())) if TCP in packet or UDP in packet else ""
+
+
+def _text(data: bytes) -> str:
+    """The beginning of bytes, where they hold a word; what is not printable becomes a dot."""
+    text = data[:_LOOKED_AT].decode(errors="replace").replace("\N{REPLACEMENT CHARACTER}", "\0")
+    line = text.split("\r\n", 1)[0] if text[:1].isprintable() else text
+    return _flat(line) if _WORD.search(line) else ""
+
+
+def _flat(text: str) -> str:
+    """In one line, without what would steer a terminal."""
+    flat = "".join(each if each.isprintable() else "\0" for each in _UNPRINTABLE.sub("\0", text))
+    flat = re.sub("\0+", "·", flat).strip()
+    return flat if len(flat) <= _LETTERS else flat[: _LETTERS - 1] + "…"
+
+
+def _dns(dns: Any) -> str:
+    """``A? example.org.`` of a query, ``A 192.0.2.1`` of an answer."""
+    from scapy.layers.dns import dnstypes
+
+    def name(record: Any, field: str) -> str:
+        return str(dnstypes.get(getattr(record, field), getattr(record, field)))
+
+    def text(value: Any) -> str:
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+    questions = [f"{name(each, 'qtype')}? {text(each.qname)}" for each in dns.qd or []]
+    if not dns.qr:
+        return _flat(", ".join(questions))
+    answers = [f"{name(each, 'type')} {text(getattr(each, 'rdata', ''))}".strip() for each in dns.an or []]
+    code = dns.sprintf("%DNS.rcode%")
+    return _flat(", ".join(answers) or (questions[0] if questions else "") + f" {code}")
