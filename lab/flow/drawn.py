@@ -7,16 +7,23 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.checks import pick
-from lab.errors import Unavailable
+from lab.errors import Unavailable, UsageError
 from lab.figures.style import context
 
 if TYPE_CHECKING:
     from lab.figures.shown import ShownFigure
 
-__all__ = ["Drawn"]
+__all__ = ["Drawn", "check_name"]
 
-_PICTURES = (".png", ".svg", ".pdf")
+_KINDS = (".html", ".png", ".svg", ".pdf", ".txt")
+
+
+def check_name(path: Path) -> str:
+    """The kind of file that a name ends in. Raises UsageError for one that nothing can be saved as."""
+    kind = path.suffix.lower()
+    if kind not in _KINDS:
+        raise UsageError(f"{path}: the name of what is drawn must end in one of {', '.join(_KINDS)}")
+    return kind
 
 
 class Drawn(ABC):
@@ -48,11 +55,11 @@ class Drawn(ABC):
         Raises UsageError for another ending, Unavailable if it can't be written.
         """
         path = Path(path)
-        pick("kind of file", path.suffix.lower(), (".html", ".txt", *_PICTURES))
+        kind = check_name(path)
         try:
-            if path.suffix.lower() == ".html":
+            if kind == ".html":
                 path.write_text(self.page(), encoding="utf-8")
-            elif path.suffix.lower() == ".txt":
+            elif kind == ".txt":
                 path.write_text(f"{self}\n", encoding="utf-8")
             else:
                 with context():
