@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lab.cli.commands import command, print_json
-from lab.cli.options import Json, several
+from lab.cli.options import Json
 from lab.errors import CaptureError, UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def ladder(
     as_json: Json = False,
 ) -> None:
     """Draw the conversations of a capture: their packets as arrows between both ends, one below the other."""
-    flows = several(flow, "conversation", (), int)
+    flows = _numbers(flow)
     with _opened(file, filter, output) as capture:
         found = capture.ladder(*flows, by=by, both_copies=both_copies, packets=rows, to_scale=to_scale, large=large)
         _show(found, found.to_json(), capture, output, as_json)
@@ -115,6 +115,14 @@ def _show_solution(exercise: Anatomy, as_json: bool) -> None:
         return
     for name, field in found:
         print(f"{name}  {field.text}" + (f"  {field.meaning}" if field.meaning else ""))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """``"0,2"`` → (0, 2)"""
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part.isdecimal() for part in parts):
+        raise UsageError(f"--flow {text}: give numbers of conversations, such as 0,2 (lab read --flows lists them)")
+    return tuple(map(int, parts))
 
 
 def _opened(file: str, filter: str | None, output: Path | None) -> Capture:  # noqa: A002 - as everywhere

@@ -97,20 +97,25 @@ def _events(segments: Sequence[Segment]) -> Iterator[_Event]:
             yield _Event(each.place, 0, 1 - each.side, "reset")
     for side in (_CLIENT, _SERVER):
         answers = [each for each in segments if each.side != side]
-        for flag in ("syn", "fin"):
-            sent = [each for each in segments if each.side == side and getattr(each, flag)]
-            if sent:
-                yield from _of_flag(flag.upper(), sent, answers)
+        own = [each for each in segments if each.side == side]
+        sent = {
+            "SYN": [each for each in own if each.syn and each.acked < 0],
+            "SYN ACK": [each for each in own if each.syn and each.acked >= 0],
+            "FIN": [each for each in own if each.fin],
+        }
+        for name, those in sent.items():
+            if those:
+                yield from _of_flag(name, those, answers)
 
 
 def _of_flag(name: str, sent: Sequence[Segment], answers: Sequence[Segment]) -> Iterator[_Event]:
-    """What one side's SYN or FIN does, of which there may be several, and the other's acknowledgement."""
+    """What one side's SYN, SYN ACK or FIN does, sent once or more, and the other's acknowledgement."""
     side, end = sent[0].side, sent[0].end
-    yield _Event(sent[0].place, 0, side, f"sends {name}")
+    flag = name.split()[0]
+    yield _Event(sent[0].place, 0, side, f"sends {flag}")
     acks = [each.place for each in answers if each.acked >= end]
     last = max((each.place for each in sent if not acks or each.place < acks[0]), default=sent[0].place)
-    answered = name == "SYN" and sent[0].acked >= 0
-    yield _Event(last, 2, 1 - side, "gets SYN ACK" if answered else f"gets {name}")
+    yield _Event(last, 2, 1 - side, f"gets {name}")
     arrived = next((place for place in acks if place > sent[-1].place), acks[-1] if acks else None)
     if arrived is not None:
-        yield _Event(arrived, 1, side, f"gets ACK of {name}")
+        yield _Event(arrived, 1, side, f"gets ACK of {flag}")
