@@ -9,6 +9,7 @@ from typing import Any
 from lab.taps.conversations import ACK, SYN, VLAN_NUMBER
 from lab.taps.frames import CHECKSUMS, HAS
 from lab.taps.lines import protocol_name
+from lab.taps.names import flag_names, icmp_name
 from lab.taps.packets import Packet
 
 __all__ = ["COLUMNS", "said", "told"]
@@ -20,24 +21,6 @@ COLUMNS = (
     "captured", "dropped", "checksum",
 )  # fmt: skip
 
-#: By bit, from the lowest (RFC 9293); told in the order in which people say them.
-_FLAGS = {"SYN": 1, "FIN": 0, "RST": 2, "PSH": 3, "ACK": 4, "URG": 5, "ECE": 6, "CWR": 7, "AE": 8}
-_ICMP_TYPES = {
-    (4, 0): "echo reply", (4, 3): "unreachable", (4, 4): "source quench", (4, 5): "redirect", (4, 8): "echo request",
-    (4, 11): "time exceeded", (4, 12): "parameter problem", (4, 13): "timestamp request", (4, 14): "timestamp reply",
-    (6, 1): "unreachable", (6, 2): "packet too big", (6, 3): "time exceeded", (6, 4): "parameter problem",
-    (6, 128): "echo request", (6, 129): "echo reply", (6, 130): "listener query", (6, 131): "listener report",
-    (6, 132): "listener done", (6, 133): "router solicitation", (6, 134): "router advertisement",
-    (6, 135): "neighbor solicitation", (6, 136): "neighbor advertisement", (6, 137): "redirect",
-    (6, 143): "listener report",
-}  # fmt: skip
-#: Codes of "unreachable" (RFC 792, RFC 1812, RFC 4443).
-_UNREACHABLE = {
-    (4, 0): "network", (4, 1): "host", (4, 2): "protocol", (4, 3): "port", (4, 9): "network prohibited",
-    (4, 10): "host prohibited", (4, 13): "prohibited", (6, 0): "no route", (6, 1): "prohibited",
-    (6, 2): "beyond scope", (6, 3): "address", (6, 4): "port", (6, 5): "source policy", (6, 6): "route rejected",
-}  # fmt: skip
-_TOO_BIG = (4, 3, 4)
 #: Bytes of a payload that are looked at, and letters of it that are told.
 _LOOKED_AT, _LETTERS = 200, 80
 _UNPRINTABLE = re.compile(r"[^ -~\u00a0-\U0010ffff]+")
@@ -56,12 +39,13 @@ def told(
     title, facts = protocol_name(row["protocol"], None).upper(), []
     if _has(row, "tcp"):
         flags = row["tcp_flags"]
-        title = " ".join(name for name, bit in _FLAGS.items() if flags >> bit & 1) or "no flags"
+        title = flag_names(flags) or "no flags"
         facts = [f"seq {seq}", *([f"ack {ack}"] if flags & ACK else [])]
         if flags & SYN and _has(row, "mss"):
             facts.append(f"MSS {row['tcp_mss']}")
     elif _has(row, "icmp"):
-        title, facts = _icmp(row)
+        title = icmp_name(row["family"], row["icmp_type"], row["icmp_code"])
+        facts = [f"id {row['icmp_id']}", f"seq {row['icmp_seq']}"] if _has(row, "echo") else []
     if _has(row, "fragment"):
         if row["fragment_offset"]:
             title = "fragment"
@@ -87,18 +71,6 @@ def _marks(row: Row, marks: Sequence[str], segments: int) -> list[str]:
     if row["dropped"]:
         found.append(f"after {row['dropped']} lost frames")
     return found
-
-
-def _icmp(row: Row) -> tuple[str, list[str]]:
-    family, kind, code = row["family"], row["icmp_type"], row["icmp_code"]
-    title = _ICMP_TYPES.get((family, kind), f"ICMP type {kind}")
-    if _has(row, "echo"):
-        return title, [f"id {row['icmp_id']}", f"seq {row['icmp_seq']}"]
-    if title == "unreachable":
-        if (family, kind, code) == _TOO_BIG:
-            return "fragmentation needed", []
-        return f"{_UNREACHABLE.get((family, code), f'code {code}')} unreachable", []
-    return title, [f"code {code}"] if code else []
 
 
 def _has(row: Row, layer: str) -> bool:

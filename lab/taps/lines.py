@@ -8,6 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from lab.taps.frames import CHECKSUMS, HAS
+from lab.taps.names import flag_names, icmp_name
 from lab.taps.tables import address_texts
 
 __all__ = ["DESCRIBED", "HEADINGS", "describe_frames", "frame_lines", "protocol_name"]
@@ -24,15 +25,6 @@ _ICMP, _TCP, _ICMPV6 = 1, 6, 58
 #: As filters call them.
 _PROTOCOLS = {_ICMP: "icmp", 2: "igmp", _TCP: "tcp", 17: "udp", 47: "gre", 50: "esp", _ICMPV6: "icmp6", 132: "sctp"}
 _ETHERTYPES = {0x0806: "arp", 0x0800: "ip", 0x86DD: "ip6", 0x88CC: "lldp"}
-_ICMP_TYPES = {
-    (_ICMP, 0): "reply", (_ICMP, 3): "unreachable", (_ICMP, 8): "request", (_ICMP, 11): "time exceeded",
-    (_ICMPV6, 1): "unreachable", (_ICMPV6, 2): "too big", (_ICMPV6, 3): "time exceeded", (_ICMPV6, 128): "request",
-    (_ICMPV6, 129): "reply", (_ICMPV6, 133): "router solicitation", (_ICMPV6, 134): "router advertisement",
-    (_ICMPV6, 135): "neighbor solicitation", (_ICMPV6, 136): "neighbor advertisement",
-    (_ICMPV6, 143): "listener report",
-}  # fmt: skip
-#: By bit, from the lowest (RFC 9293).
-_TCP_FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "AE")
 _DIRECTIONS = ("", "in", "out")
 _VLAN_NUMBER = 0xFFF
 #: Of frame, time, direction, ends, protocol, bytes and what else there is to tell; one long address moves its own line.
@@ -116,7 +108,7 @@ def _info(row: Row) -> list[str]:
     if _has(row, "icmp"):
         told.append(_icmp(row))
     if _has(row, "tcp"):
-        told.append(" ".join(name for bit, name in enumerate(_TCP_FLAGS) if row["tcp_flags"] >> bit & 1))
+        told.append(flag_names(row["tcp_flags"]))
     if _has(row, "fragment"):
         more = ", more follow" if row["more_fragments"] else ""
         told.append(f"fragment {row['fragment_id']} from byte {row['fragment_offset']}{more}")
@@ -132,8 +124,7 @@ def _info(row: Row) -> list[str]:
 
 
 def _icmp(row: Row) -> str:
-    kind, code = row["icmp_type"], row["icmp_code"]
-    name = _ICMP_TYPES.get((row["protocol"], kind), f"type {kind}")
+    name = icmp_name(row["family"], row["icmp_type"], row["icmp_code"])
     if _has(row, "echo"):
-        return f"{name} id {row['icmp_id']} seq {row['icmp_seq']}"
-    return f"{name} code {code}" if code else name
+        return f"{name.removeprefix('echo ')} id {row['icmp_id']} seq {row['icmp_seq']}"
+    return name
