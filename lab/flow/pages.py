@@ -1,0 +1,45 @@
+"""What the HTML pages of ladders and anatomies have in common.
+
+A page needs nothing but itself, and no script: what it says comes from files that somebody else wrote, and its policy
+lets no browser fetch or run anything, whatever they hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from importlib.resources import files
+from string import Template
+
+__all__ = ["facts", "page", "shown", "warnings"]
+
+
+def page(title: str, body: str, *styles: str, large: bool = False) -> str:
+    """A whole page. title: plain text. body: HTML. styles: files beside this module, read after page.css."""
+    return Template(_read("page.html")).substitute(
+        title=shown(title),
+        body=body,
+        style="\n".join(_read(name) for name in ("page.css", *styles)),
+        large=' class="large"' if large else "",
+    )
+
+
+def shown(text: str) -> str:
+    """Text as HTML, with a dot for each character that would not be seen, or would turn the others round."""
+    return escape("".join(each if each.isprintable() else "·" for each in text))
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> str:
+    """Names and values side by side; values are HTML. Those that are empty are left out."""
+    rows = (f"<div><dt>{shown(name)}</dt><dd>{value}</dd></div>" for name, value in pairs if value)
+    return f'<dl class="facts">{"".join(rows)}</dl>'
+
+
+def warnings(texts: Iterable[str]) -> str:
+    """A list of warnings; "" if there is none."""
+    items = "".join(f"<li>warning: {shown(text)}</li>" for text in texts)
+    return f'<ul class="warnings">{items}</ul>' if items else ""
+
+
+def _read(name: str) -> str:
+    return files("lab.flow").joinpath(name).read_text(encoding="utf-8")
