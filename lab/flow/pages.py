@@ -11,17 +11,23 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
-__all__ = ["facts", "page", "shown", "warnings"]
+__all__ = ["facts", "fill", "page", "shown", "warnings"]
 
 
 def page(title: str, body: str, *styles: str, large: bool = False) -> str:
     """A whole page. title: plain text. body: HTML. styles: files beside this module, read after page.css."""
-    return Template(_read("page.html")).substitute(
+    return fill(
+        "page.html",
         title=shown(title),
         body=body,
         style="\n".join(_read(name) for name in ("page.css", *styles)),
         large=' class="large"' if large else "",
     )
+
+
+def fill(template: str, **values: object) -> str:
+    """A file beside this module, with values in the place of their names: ``$title``."""
+    return Template(_read(template)).substitute(values)
 
 
 def shown(text: str) -> str:

@@ -1,0 +1,282 @@
+"""A ladder as an HTML page without a script: ladder.css lays it out, and shows what is known of a packet at which one
+points.
+
+Its grid has columns for the time and the gap, and two for each participant, one on either side of the lifeline. Every
+row holds two drawings: an arrow as wide as its cell, and the same arrow at its true place in time with a line from
+there to the label. The page shows the one or the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from lab.flow.ladders import Fold, Ladder, Participant, Row, Step
+from lab.flow.pages import facts, fill, page, shown, warnings
+from lab.units import format_bytes, format_ns
+
+__all__ = ["ladder_page"]
+
+_SIGNS = {"retransmission": "↻", "reset": "✗"}
+_OTHER_SIGN = "!"
+#: The line of the grid on which the first participant's lifeline is; those of the others are two further each.
+_FIRST_LINE = 4
+#: How much of the width of the drawing to scale the participants have; in the rest are the lines to the labels.
+_PLOT = 0.8
+_TICKS = 8
+
+
+def ladder_page(ladder: Ladder) -> str:
+    """The page of a ladder, which needs nothing but itself."""
+    return page(ladder.title, _Body(ladder).html(), "ladder.css", large=ladder.large)
+
+
+def _sign(mark: str) -> str:
+    return _SIGNS.get(mark, _OTHER_SIGN)
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction:.3%}"
+
+
+def _clock(time_ns: int) -> str:
+    """A time since 1970 to the nanosecond."""
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}.{rest:09} UTC"
+
+
+def _place(first: int, last: int) -> str:
+    """The cells between two lines of the grid."""
+    return f'style="--from: {first}; --to: {last}"'
+
+
+def _line(column: int) -> int:
+    return _FIRST_LINE + 2 * column
+
+
+def _begin_ns(row: Row) -> int:
+    return row.start_ns if isinstance(row, Fold) else row.time_ns
+
+
+def _end_ns(row: Row) -> int:
+    return row.end_ns if isinstance(row, Fold) else row.time_ns
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Times as places from top (0) to bottom (1)."""
+
+    begin_ns: int
+    span_ns: int
+
+    def place(self, time_ns: int) -> float:
+        return 0.01 + 0.98 * (time_ns - self.begin_ns) / self.span_ns if self.span_ns else 0.5
+
+    def ticks(self) -> Iterator[int]:
+        """Round numbers of nanoseconds, from 0 on."""
+        step = next(
+            each * 10**power for power in range(20) for each in (1, 2, 5) if each * 10**power * _TICKS >= self.span_ns
+        )
+        yield from range(0, self.span_ns + 1, step)
+
+
+class _Body:
+    """Writes the body of a page."""
+
+    def __init__(self, ladder: Ladder) -> None:
+        self._ladder = ladder
+        begin_ns = min(map(self._left_ns, ladder.rows), default=0)
+        self._scale = _Scale(begin_ns, max(map(_end_ns, ladder.rows), default=0) - begin_ns)
+
+    def html(self) -> str:
+        ladder = self._ladder
+        columns = len(ladder.participants)
+        even, scaled = ("", " checked") if ladder.to_scale else (" checked", "")
+        return fill(
+            "ladder.html",
+            warnings=warnings(ladder.warnings),
+            even=even,
+            scaled=scaled,
+            columns=columns,
+            halves=2 * columns - 2,
+            count=len(ladder),
+            heads=self._heads(),
+            lifelines=self._lifelines(),
+            axis=self._axis(),
+            rows=self._rows(),
+            signs=" ".join((*_SIGNS.values(), _OTHER_SIGN)),
+        )
+
+    def _both_copies(self, step: Step) -> bool:
+        """Whether an arrow is both copies of a packet, rather than one on its way to or from the device."""
+        ends = {self._ladder.participants[column].kind for column in (step.source, step.target)}
+        return step.other_copy is not None and "device" not in ends
+
+    def _left_ns(self, row: Row) -> int:
+        """When it was first seen: of both copies of a packet, the one that goes out."""
+        if isinstance(row, Fold):
+            return row.start_ns
+        return row.time_ns - (row.transit_ns or 0) * self._both_copies(row)
+
+    def _heads(self) -> str:
+        return "".join(
+            f'<span class="head {shown(each.kind)}" {_place(_line(column) - 1, _line(column) + 1)}>'
+            f'<b>{shown(each.name)}</b> <span class="soft">{shown(each.note)}</span></span>'
+            for column, each in enumerate(self._ladder.participants)
+        )
+
+    def _lifelines(self) -> str:
+        return "".join(
+            f'<i class="{shown(each.kind)}" {_place(_line(column), _line(column) + 1)}></i>'
+            for column, each in enumerate(self._ladder.participants)
+        )
+
+    def _rows(self) -> str:
+        made, before_ns = [], self._ladder.start_ns
+        for number, row in enumerate(self._ladder.rows):
+            label = (number + 0.5) / len(self._ladder)  # where its label is, if times are to scale
+            made.append(
+                self._fold(row, before_ns, label) if isinstance(row, Fold) else self._step(row, before_ns, label)
+            )
+            before_ns = _end_ns(row)
+        return "\n".join(made)
+
+    def _times(self, row: Row, before_ns: int) -> str:
+        gap_ns = _begin_ns(row) - before_ns
+        gap = f"+{format_ns(gap_ns)}" if gap_ns else ""
+        since = format_ns(_begin_ns(row) - self._ladder.start_ns)
+        return f'<span class="time">{since}</span><span class="gap">{gap}</span>'
+
+    def _step(self, step: Step, before_ns: int, label: float | None = None) -> str:
+        """A packet. label: None if it is part of a fold, and never drawn to scale."""
+        left, right = sorted((step.source, step.target))
+        to_right = step.source == left
+        states = step.states if to_right else step.states[::-1]
+        cells = (
+            _state("left", states[0], _place(3, _line(left)))
+            + f'<span class="label" {_place(_line(left), _line(right))}>{self._label(step)}</span>'
+            + _state("right", states[1], _place(_line(right), -1))
+        )
+        return (
+            f'<li class="step row{" marked" if step.marks else ""}" tabindex="0">{self._times(step, before_ns)}{cells}'
+            f"{_arrow(left, right, to_right)}{'' if label is None else self._true_arrow(step, label)}"
+            f'<div class="panel">{self._panel(step, before_ns)}</div></li>'
+        )
+
+    def _label(self, step: Step) -> str:
+        """What is written above an arrow: what it is and its numbers; below, what it says."""
+        parts = [f"<b>{shown(step.title)}</b>", shown(" ".join(step.facts))]
+        if step.transit_ns is not None and self._both_copies(step):
+            parts.append(f'<span class="soft">{format_ns(step.transit_ns)} on its way</span>')
+        parts.append(_marks(step))
+        said = f'<bdi class="said mono">{shown(step.payload)}</bdi>' if step.payload else ""
+        return f"<span>{' '.join(filter(None, parts))}</span>{said}"
+
+    def _panel(self, step: Step, before_ns: int) -> str:
+        """All that is known of a packet."""
+        source, target = (self._ladder.participants[column] for column in (step.source, step.target))
+        states = (
+            f"{shown(each.name)}: {state}" for each, state in zip((source, target), step.states, strict=True) if state
+        )
+        copy = f"frame {step.other_copy}" if step.other_copy is not None else ""
+        if step.transit_ns is not None:
+            copy += f", {step.transit_ns:,} ns {'before' if (step.other_copy or 0) < step.number else 'later'}"
+        known = {
+            "frame": f"{step.number}",
+            "other copy": copy,
+            "seen at": _clock(step.time_ns),
+            "since start": f"{step.time_ns - self._ladder.start_ns:,} ns",
+            "gap": f"{step.time_ns - before_ns:,} ns",
+            "length": f"{step.length:,} bytes",
+            "from": _full_name(source),
+            "to": _full_name(target),
+            "flow": f"{step.flow}",
+            "protocol": shown(step.protocol),
+            "facts": shown(", ".join(step.facts)),
+            "TCP state": "; ".join(states),
+            "marks": _marks(step),
+            "payload": f'<bdi class="mono">{shown(step.payload)}</bdi>' if step.payload else "",
+        }
+        return f"<b>{shown(step.title)}</b>{facts(known.items())}"
+
+    def _fold(self, fold: Fold, before_ns: int, label: float) -> str:
+        took = format_ns(fold.end_ns - fold.start_ns)
+        ways = "".join(
+            f'<span class="way label" {_place(_line(min(ends)), _line(max(ends)))}>'
+            f"{packets:,} packets carried {format_bytes(size)}</span>{_arrow(min(ends), max(ends), ends[0] < ends[1])}"
+            for *ends, packets, size in fold.ways
+        )
+        cells = f'{self._times(fold, before_ns)}<span class="told">⋮ {fold.packets:,} packets in {took}</span>{ways}'
+        if fold.steps:
+            before = (before_ns, *(step.time_ns for step in fold.steps))
+            steps = "\n".join(map(self._step, fold.steps, before))
+            cells = f'<details><summary class="row">{cells}</summary><ol>\n{steps}\n</ol></details>'
+        else:
+            cells = f'<div class="row">{cells}</div>'
+        return f'<li class="fold">{cells}{self._true_band(fold, label)}</li>'
+
+    # To scale: all in percent of a drawing as high as all rows.
+
+    def _axis(self) -> str:
+        """Lifelines and ticks."""
+        lifelines = (
+            f'<line class="{shown(each.kind)}" x1="{self._x(column)}" x2="{self._x(column)}" y1="0" y2="100%"/>'
+            for column, each in enumerate(self._ladder.participants)
+        )
+        begin_ns = self._scale.begin_ns
+        ticks = (
+            f'<line class="tick" x1="0" x2="{_percent(_PLOT)}" y1="{y}" y2="{y}"/>'
+            f'<text x="-6" y="{y}">{format_ns(tick)}</text>'
+            for tick in self._scale.ticks()
+            for y in [self._y(begin_ns + tick)]
+        )
+        return f'<svg class="true axis" aria-hidden="true">{"".join(ticks)}{"".join(lifelines)}</svg>'
+
+    def _true_arrow(self, step: Step, label: float) -> str:
+        """An arrow, which slants if it is known how long the packet took, and a line from it to its label."""
+        y = (self._y(self._left_ns(step)), self._y(step.time_ns))
+        x = (self._x(step.source), self._x(step.target))
+        right = int(step.target > step.source)
+        return (
+            '<svg class="true" aria-hidden="true">'
+            f'<line class="leader" x1="{x[right]}" x2="100%" y1="{y[right]}" y2="{_percent(label)}"/>'
+            f'<line class="shaft" x1="{x[0]}" x2="{x[1]}" y1="{y[0]}" y2="{y[1]}"/></svg>'
+        )
+
+    def _true_band(self, fold: Fold, label: float) -> str:
+        """The time of packets that are left out, and a line from there to what is told of them."""
+        top, bottom = self._scale.place(fold.start_ns), self._scale.place(fold.end_ns)
+        return (
+            '<svg class="true" aria-hidden="true">'
+            f'<rect x="0" width="{_percent(_PLOT)}" y="{_percent(top)}" height="{_percent(max(bottom - top, 0.002))}"/>'
+            f'<line class="leader" x1="{_percent(_PLOT)}" x2="100%" y1="{_percent((top + bottom) / 2)}"'
+            f' y2="{_percent(label)}"/></svg>'
+        )
+
+    def _x(self, column: int) -> str:
+        return _percent(_PLOT * (column + 0.5) / len(self._ladder.participants))
+
+    def _y(self, time_ns: int) -> str:
+        return _percent(self._scale.place(time_ns))
+
+
+def _arrow(left: int, right: int, to_right: bool) -> str:
+    """An arrow from one lifeline to another."""
+    ends = ("0", "100%") if to_right else ("100%", "0")
+    return (
+        f'<svg class="arrow" aria-hidden="true" {_place(_line(left), _line(right))}>'
+        f'<line class="shaft" x1="{ends[0]}" x2="{ends[1]}" y1="50%" y2="50%"/></svg>'
+    )
+
+
+def _state(side: str, state: str | None, place: str) -> str:
+    return f'<span class="state {side}" {place}>{shown(state)}</span>' if state else ""
+
+
+def _marks(step: Step) -> str:
+    return " ".join(f'<span class="warm">{_sign(mark)} {shown(mark)}</span>' for mark in step.marks)
+
+
+def _full_name(participant: Participant) -> str:
+    return shown(f"{participant.name} ({participant.note})" if participant.note else participant.name)
