@@ -122,7 +122,7 @@ class _Body:
     def _heads(self) -> str:
         return "".join(
             f'<span class="head {shown(each.kind)}" {_place(_line(column) - 1, _line(column) + 1)}>'
-            f'<b>{shown(each.name)}</b> <span class="soft">{shown(each.note)}</span></span>'
+            f'<b>{shown(each.name).replace(":", ":<wbr>")}</b> <span class="soft">{shown(each.note)}</span></span>'
             for column, each in enumerate(self._ladder.participants)
         )
 
@@ -166,10 +166,10 @@ class _Body:
 
     def _label(self, step: Step) -> str:
         """What is written above an arrow: what it is and its numbers; below, what it says."""
-        parts = [f"<b>{shown(step.title)}</b>", shown(" ".join(step.facts))]
+        numbers = ", ".join(f'<span class="whole">{shown(fact)}</span>' for fact in step.facts)
+        parts = [f"<b>{shown(step.title)}</b>", _marks(step), numbers]
         if step.transit_ns is not None and self._both_copies(step):
-            parts.append(f'<span class="soft">{format_ns(step.transit_ns)} on its way</span>')
-        parts.append(_marks(step))
+            parts.append(f'<span class="soft">· {format_ns(step.transit_ns)} on its way</span>')
         said = f'<bdi class="said mono">{shown(step.payload)}</bdi>' if step.payload else ""
         return f"<span>{' '.join(filter(None, parts))}</span>{said}"
 
@@ -239,8 +239,7 @@ class _Body:
         x = (self._x(step.source), self._x(step.target))
         right = int(step.target > step.source)
         return (
-            '<svg class="true" aria-hidden="true">'
-            f'<line class="leader" x1="{x[right]}" x2="100%" y1="{y[right]}" y2="{_percent(label)}"/>'
+            f'<svg class="true" aria-hidden="true">{_leader(x[right], y[right], label)}'
             f'<line class="shaft" x1="{x[0]}" x2="{x[1]}" y1="{y[0]}" y2="{y[1]}"/></svg>'
         )
 
@@ -248,10 +247,9 @@ class _Body:
         """The time of packets that are left out, and a line from there to what is told of them."""
         top, bottom = self._scale.place(fold.start_ns), self._scale.place(fold.end_ns)
         return (
-            '<svg class="true" aria-hidden="true">'
-            f'<rect x="0" width="{_percent(_PLOT)}" y="{_percent(top)}" height="{_percent(max(bottom - top, 0.002))}"/>'
-            f'<line class="leader" x1="{_percent(_PLOT)}" x2="100%" y1="{_percent((top + bottom) / 2)}"'
-            f' y2="{_percent(label)}"/></svg>'
+            f'<svg class="true" aria-hidden="true"><rect x="0" width="{_percent(_PLOT)}" y="{_percent(top)}"'
+            f' height="{_percent(max(bottom - top, 0.002))}"/>'
+            f"{_leader(_percent(_PLOT), _percent((top + bottom) / 2), label)}</svg>"
         )
 
     def _x(self, column: int) -> str:
@@ -259,6 +257,15 @@ class _Body:
 
     def _y(self, time_ns: int) -> str:
         return _percent(self._scale.place(time_ns))
+
+
+def _leader(x: str, y: str, label: float) -> str:
+    """A line to a label: level as far as there are lifelines, so that no two of them cross."""
+    edge = _percent(_PLOT)
+    return (
+        f'<line class="leader" x1="{x}" x2="{edge}" y1="{y}" y2="{y}"/>'
+        f'<line class="leader" x1="{edge}" x2="100%" y1="{y}" y2="{_percent(label)}"/>'
+    )
 
 
 def _arrow(left: int, right: int, to_right: bool) -> str:
