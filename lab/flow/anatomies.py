@@ -6,9 +6,14 @@ it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import random
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from lab.checks import check_count
+from lab.errors import UsageError
 from lab.flow.drawn import Drawn
 
 if TYPE_CHECKING:
@@ -27,6 +32,16 @@ def anatomy(packet: Packet, *, large: bool = False) -> Anatomy:
     from lab.flow.dissecting import take_apart
 
     return take_apart(packet, large=large)
+
+
+#: Fields that are what a packet carries.
+_PAYLOADS = ("load", "data")
+
+
+class NoSuchField(UsageError, KeyError):  # noqa: N818 - it says what it is, as Unavailable does
+    """A field that a packet does not have."""
+
+    __str__ = Exception.__str__  # a KeyError would show it in quotes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +64,11 @@ class Field:
     verdict: str = ""
     blank: bool = False
 
+    def to_json(self) -> dict[str, Any]:
+        """It as a document, without what a blank one does not show."""
+        shown = replace(self, value=None, text="?", meaning="", verdict="") if self.blank else self
+        return {name: _plain(getattr(shown, name)) for name in self.__dataclass_fields__}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
@@ -63,6 +83,25 @@ class Layer:
     offset: int
     data: bytes
     fields: tuple[Field, ...]
+
+    def hex(self) -> list[str]:
+        """Its bytes, two digits each; "··" for those of which a blank field has bits."""
+        digits = [f"{each:02x}" for each in self.data]
+        for field in self.fields:
+            if field.blank and field.bits:
+                first, last = field.offset // 8, (field.offset + field.bits - 1) // 8
+                digits[first : last + 1] = ["··"] * (last + 1 - first)
+        return digits
+
+    def to_json(self) -> dict[str, Any]:
+        """It as a document: its bytes in hexadecimal."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "offset": self.offset,
+            "data": "".join(self.hex()),
+            "fields": [field.to_json() for field in self.fields],
+        }
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -98,25 +137,76 @@ class Anatomy(Drawn):
         return anatomy_page(self)
 
     def __getitem__(self, name: str) -> Field:
-        """A field, such as "IP.ttl", or "ttl" of the first layer that has one. Raises KeyError (a UsageError too)."""
-        raise NotImplementedError  # the anatomy helper's: finds by layer name and number ("IP[2].ttl" of the second)
+        """A field: "IP.ttl", that of the second IP layer "IP[2].ttl", or "ttl" of the first layer that has one.
+
+        Raises UsageError, which is a KeyError here too, if there is none.
+        """
+        layer, field = self._find(name)
+        return self.layers[layer].fields[field]
+
+    def _find(self, name: str) -> tuple[int, int]:
+        """Which layer, and which field of it."""
+        numbers = list(_numbers(self.layers))
+        for i, layer in enumerate(self.layers):
+            for j, field in enumerate(layer.fields):
+                if name in (field.name, f"{layer.name}.{field.name}", f"{layer.name}[{numbers[i]}].{field.name}"):
+                    return i, j
+        kind, dot, _rest = str(name).partition(".")
+        inside = [each for each in self.layers if dot and each.name == kind] or self.layers
+        known = ", ".join(f"{each.name}.{field.name}" for each in inside for field in each.fields)
+        raise NoSuchField(f"there is no field {name!r} in this packet: choose from {known}")
 
     def blank(self, *names: str, count: int | None = None, seed: int = 0) -> Anatomy:
-        """The same with some fields left out as an exercise: those of these names, or so many drawn by `seed`."""
-        raise NotImplementedError
+        """The same with some fields left out as an exercise: those of these names, or so many drawn by `seed`.
+
+        Drawn are fields that have a place, and are no payload. Raises UsageError for a field that is not there, and
+        for more than there are.
+        """
+        places = {self._find(name) for name in names}
+        if count is None and not names:
+            raise UsageError("nothing to leave out: name fields, such as blank('IP.ttl'), or say how many: count=3")
+        if count is not None:
+            left = [
+                (i, j)
+                for i, layer in enumerate(self.layers)
+                for j, field in enumerate(layer.fields)
+                if field.bits and field.name not in _PAYLOADS and (i, j) not in places
+            ]
+            check_count("count", count, high=len(left))
+            places |= set(random.Random(seed).sample(left, count))  # noqa: S311 - an exercise
+        return self._with_blanks(places)
+
+    def _with_blanks(self, places: Collection[tuple[int, int]]) -> Anatomy:
+        """The same with these fields blank, by layer and number, and those only."""
+        layers = (
+            replace(
+                layer,
+                fields=tuple(replace(field, blank=(i, j) in places) for j, field in enumerate(layer.fields)),
+            )
+            for i, layer in enumerate(self.layers)
+        )
+        return replace(self, layers=tuple(layers))
 
     @property
     def solution(self) -> Anatomy:
         """The same with nothing left out."""
-        raise NotImplementedError
+        return self._with_blanks(())
 
     def beside(self, other: Anatomy | Packet) -> Comparison:
         """It and another, field by field: IPv4 beside IPv6, or a request beside its reply."""
-        raise NotImplementedError
+        from lab.flow.comparing import compare
+
+        return compare(self, other if isinstance(other, Anatomy) else anatomy(other, large=self.large))
 
     def to_json(self) -> dict[str, Any]:
-        """The document of ``lab anatomy --json``, format 1."""
-        raise NotImplementedError
+        """The document of ``lab anatomy --json``, format 1; bytes in hexadecimal, places in bits."""
+        return {
+            "format": 1,
+            "title": self.title,
+            "length": self.length,
+            "layers": [layer.to_json() for layer in self.layers],
+            "warnings": list(self.warnings),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,3 +230,40 @@ class Comparison(Drawn):
     both: tuple[Anatomy, Anatomy]
     pairs: tuple[Pair, ...]
     large: bool = False
+
+    def lines(self) -> list[str]:
+        """It as text, for 80 columns."""
+        from lab.flow.anatomy_text import comparison_lines
+
+        return comparison_lines(self)
+
+    def figure(self) -> ShownFigure:
+        """It as a matplotlib figure: both diagrams, and what differs."""
+        from lab.flow.anatomy_figure import draw_comparison
+
+        return draw_comparison(self)
+
+    def page(self) -> str:
+        """It as an HTML page that needs nothing else."""
+        from lab.flow.anatomy_page import comparison_page
+
+        return comparison_page(self)
+
+
+def _numbers(layers: Collection[Layer]) -> Iterator[int]:
+    """Of each layer, how many of its name there are up to it."""
+    seen: Counter[str] = Counter()
+    for layer in layers:
+        seen[layer.name] += 1
+        yield seen[layer.name]
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: bytes in hexadecimal, flags as their number, and what scapy made of several as text."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (bytes, bytearray)):
+        return value.hex()
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return int(value) if hasattr(value, "flagrepr") else str(value)
