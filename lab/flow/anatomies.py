@@ -108,8 +108,9 @@ class Layer:
 class Anatomy(Drawn):
     """One packet by field.
 
-    title: scapy's summary. layers: outermost first. length: of the packet on the wire, in bytes; more than its layers
-    have if it was cut. warnings: what could not be told, and why. large: with letters for a projector.
+    title: scapy's summary; where fields are blank, which it could tell, the names of the layers, and `summary` keeps it.
+    layers: outermost first. length: of the packet on the wire, in bytes; more than its layers have if it was cut.
+    warnings: what could not be told, and why. large: with letters for a projector.
     """
 
     title: str
@@ -117,6 +118,7 @@ class Anatomy(Drawn):
     length: int
     warnings: tuple[str, ...] = ()
     large: bool = False
+    summary: str = ""
 
     def lines(self) -> list[str]:
         """It as text, for 80 columns."""
@@ -185,7 +187,9 @@ class Anatomy(Drawn):
             )
             for i, layer in enumerate(self.layers)
         )
-        return replace(self, layers=tuple(layers))
+        summary = self.summary or self.title
+        title = " / ".join(layer.name for layer in self.layers) if places else summary
+        return replace(self, layers=tuple(layers), title=title, summary=summary if places else "")
 
     @property
     def solution(self) -> Anatomy:
@@ -225,7 +229,10 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison(Drawn):
-    """Two packets field by field. both: the packets. pairs: their fields, in the order of the first's."""
+    """Two packets field by field. both: the packets. pairs: their fields, in the order of the first's.
+
+    A field of only one of them is in a pair with None; the layers of a pair are named as far as they are there.
+    """
 
     both: tuple[Anatomy, Anatomy]
     pairs: tuple[Pair, ...]
@@ -248,6 +255,19 @@ class Comparison(Drawn):
         from lab.flow.anatomy_page import comparison_page
 
         return comparison_page(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``lab anatomy --json`` for two packets, format 1. fields: null where there is none."""
+        left, right = (each.to_json() for each in self.both)
+        pairs = [
+            {
+                "layers": list(pair.layers),
+                "fields": [each and each.to_json() for each in pair.fields],
+                "same": pair.same,
+            }
+            for pair in self.pairs
+        ]
+        return {"format": 1, "left": left, "right": right, "pairs": pairs}
 
 
 def _numbers(layers: Collection[Layer]) -> Iterator[int]:

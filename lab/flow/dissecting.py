@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
 from lab.errors import UsageError
 from lab.flow.anatomies import Anatomy, Field, Layer
+from lab.flow.checksums import Verdict, verdict_of
+from lab.flow.meanings import meaning_of
 from lab.flow.placing import Place, described, find_places
 from lab.taps.packets import Packet
 
@@ -22,11 +25,24 @@ _TITLES = {
     "Dot1Q": "VLAN tag (802.1Q)",
     "IP": "IPv4",
     "IPerror": "IPv4 of the packet that it is about",
+    "IPv6ExtHdrDestOpt": "IPv6 options for the destination",
+    "IPv6ExtHdrFragment": "IPv6 fragment header",
+    "IPv6ExtHdrHopByHop": "IPv6 hop-by-hop options",
+    "IPv6ExtHdrRouting": "IPv6 routing header",
+    "IPv6ExtHdrSegmentRouting": "IPv6 segment routing header",
+    "ICMPv6ND_NA": "ICMPv6 neighbor advertisement",
+    "ICMPv6ND_NS": "ICMPv6 neighbor solicitation",
+    "ICMPv6ND_RA": "ICMPv6 router advertisement",
+    "ICMPv6ND_RS": "ICMPv6 router solicitation",
+    "ICMPv6NDOptDstLLAddr": "option: the target's hardware address",
+    "ICMPv6NDOptSrcLLAddr": "option: the sender's hardware address",
     "IPerror6": "IPv6 of the packet that it is about",
     "Loopback": "loopback of BSD",
     "Padding": "padding",
     "Raw": "payload",
 }
+_CHECKSUMS = ("chksum", "cksum")
+_PORTS = ("sport", "dport")
 _PACKET = "give a scapy packet, such as capture[0]"
 
 
@@ -44,7 +60,8 @@ def take_apart(packet: Packet, *, large: bool) -> Anatomy:
         raise UsageError(f"the anatomy of {type(packet).__name__}: {_PACKET}")
     warnings: list[str] = []
     own, data, length = _dissected(packet, warnings)
-    layers = [_layer(each, warnings) for each in _split(own, data, warnings)]
+    parts = list(_split(own, data, warnings))
+    layers = [_layer(parts, number, length, warnings) for number in range(len(parts))]
     if length > len(data):
         warnings.append(f"only {len(data):,} of its {length:,} bytes were captured")
     if not data:
@@ -129,22 +146,29 @@ def _not_told(layer: Packet) -> Iterator[str]:
         yield f"what should be {expected.__name__} could not be read: it is malformed, or cut"
 
 
-def _layer(part: _Part, warnings: list[str]) -> Layer:
+def _layer(parts: Sequence[_Part], number: int, length: int, warnings: list[str]) -> Layer:
+    part = parts[number]
     name = type(part.layer).__name__
     places, known = find_places(part.layer, part.data, part.own)
     if not known:
         warnings.append(f"where the fields of {name} are in its bytes could not be told")
+    around = [(each.offset, each.layer) for each in parts]
+    verdict = verdict_of(around, number, parts[0].data, length)
     return Layer(
         name=name,
         title=_TITLES.get(name, part.layer.name),
         offset=part.offset,
         data=part.data[: part.own],
-        fields=tuple(map(_field, places)),
+        fields=tuple(_field(place, verdict) for place in places),
     )
 
 
-def _field(place: Place) -> Field:
-    return Field(name=place.name, offset=place.offset, bits=place.bits, value=place.value, text=_text(place))
+def _field(place: Place, checksum: Verdict) -> Field:
+    """checksum: what is found of that of its layer."""
+    field = Field(name=place.name, offset=place.offset, bits=place.bits, value=place.value, text=_text(place))
+    if place.name in _CHECKSUMS:
+        return replace(field, verdict=checksum.verdict, meaning=checksum.meaning)
+    return replace(field, meaning=meaning_of(place))
 
 
 def _text(place: Place) -> str:
@@ -152,8 +176,12 @@ def _text(place: Place) -> str:
     value, description = place.value, place.description
     if not place.bits and not value and isinstance(value, (bytes, list)):
         return "none"
+    if value is None or (isinstance(value, bytes) and not value):  # of an option of TCP, whose kind says it all
+        return ""
     if isinstance(value, (bytes, bytearray)):
         return _shortened(repr(bytes(value[:_SHORT]))[1:] + ("…" if len(value) > _SHORT else ""))
+    if place.name in _PORTS:
+        return str(value)  # most that scapy has a name for are a client's
     if description is None:
         return _shortened(
             "" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
