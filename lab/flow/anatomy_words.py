@@ -1,0 +1,91 @@
+"""What the anatomy's figure and its page share: signs of verdicts, what a blank hides, colours of layers."""
+
+from __future__ import annotations
+
+from lab.flow.anatomies import Anatomy, Comparison, Field, Layer, Pair
+
+__all__ = [
+    "LAYERS", "VERDICTS", "color_of", "compared", "explained", "heading", "left_out", "size_of", "table", "told",
+    "verdict",
+]  # fmt: skip
+
+#: Layers of a packet that are drawn: frames made to confuse have hundreds.
+LAYERS = 20
+#: The sign and the word for each verdict on a checksum.
+VERDICTS = {
+    "good": ("✓", "good"),
+    "bad": ("✗", "bad"),
+    "left": ("↓", "left to the device"),
+    "unknown": ("?", "unknown"),
+}
+#: Okabe and Ito (2008), one for each layer in turn.
+_COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#0072B2", "#D55E00")
+
+
+def color_of(number: int, tint: float = 1.0) -> str:
+    """The colour of a layer by its number, from 0; tint: how much of it there is in white, 0 to 1."""
+    color = _COLOURS[number % len(_COLOURS)]
+    parts = (int(color[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(255 - tint * (255 - part)):02x}" for part in parts)
+
+
+def heading(anatomy: Anatomy) -> str:
+    """Its title; of an exercise the layers only, as scapy's summary would tell what is to be found."""
+    if any(field.blank for layer in anatomy.layers for field in layer.fields):
+        return " / ".join(layer.name for layer in anatomy.layers)
+    return anatomy.title
+
+
+def size_of(layer: Layer) -> str:
+    """Its length in words, and what it is called by scapy."""
+    count = len(layer.data)
+    return f"{layer.name}, {count:,} byte{'s' * (count != 1)}"
+
+
+def told(field: Field | None) -> str:
+    """Its value, with the sign of the verdict; of a blank one a question mark, a dash if there is none."""
+    if field is None:
+        return "–"
+    if field.blank:
+        return "?"
+    return f"{field.text} {VERDICTS[field.verdict][0]}" if field.verdict else field.text
+
+
+def verdict(field: Field) -> str:
+    """Sign and word for what was found of a checksum; "" of other fields, and of blank ones."""
+    return " ".join(VERDICTS[field.verdict]) if field.verdict and not field.blank else ""
+
+
+def explained(field: Field) -> str:
+    """Its meaning, after the verdict; nothing of a blank one."""
+    return "" if field.blank else ": ".join(filter(None, [verdict(field), field.meaning]))
+
+
+def left_out(anatomy: Anatomy) -> str:
+    """Says how many layers are not drawn; "" if all are."""
+    more = len(anatomy.layers) - LAYERS
+    return f"{more:,} more layers are not shown" if more > 0 else ""
+
+
+def compared(comparison: Comparison) -> dict[int, str]:
+    """By a field's id: "≠" if the other packet's value is another, "+" if it has none, "" if it is the same."""
+    return {id(field): _sign(pair) for pair in comparison.pairs for field in pair.fields if field is not None}
+
+
+def table(comparison: Comparison) -> list[tuple[str, str, str, str, str]]:
+    """For each pair: the fields' names, the value left and right, sign and word for what there is between them."""
+    rows = []
+    for pair in comparison.pairs:
+        left, right = pair.fields
+        names = [f"{layer}.{field.name}" for layer, field in zip(pair.layers, pair.fields, strict=True) if field]
+        word = "left only" if right is None else "right only" if left is None else "same" if pair.same else "differs"
+        if any(field is not None and field.blank for field in pair.fields):
+            word = ""
+        rows.append((" | ".join(dict.fromkeys(names)), told(left), told(right), _sign(pair), word))
+    return rows
+
+
+def _sign(pair: Pair) -> str:
+    if any(field is not None and field.blank for field in pair.fields) or pair.same:
+        return ""
+    return "+" if None in pair.fields else "≠"
