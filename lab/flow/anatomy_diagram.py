@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from lab.flow.anatomies import Field
-from lab.flow.anatomy_words import color_of, told
+from lab.flow.anatomy_words import color_of, key_signs, short, told
 from lab.flow.boxes import BITS, Box, Diagram, Part
 from lab.flow.sheets import Font, Sheet, readable
 
@@ -22,8 +22,6 @@ _INSET = 0.02
 #: Letters of a value that are worth showing where not all of it fits.
 _LEAST = 4
 _BARE = "#f0f0f0"
-#: Signs of fields whose names stand beside the diagram.
-_KEYS = "①②③④⑤⑥⑦⑧⑨⑩⑪⑫⑬⑭⑮⑯⑰⑱⑲⑳"
 
 
 @dataclass(frozen=True)
@@ -69,12 +67,11 @@ class Look:
 def keys(diagram: Diagram, look: Look) -> dict[int, str]:
     """A sign for each field whose name does not fit into its box, by the field's id."""
     names, _ = look.labels[-1]
-    narrow = [
+    return key_signs(
         box.field
         for box in diagram.boxes
-        if box.field and not names.fits(readable(box.field.name), _room(_place(box, diagram), look))
-    ]
-    return {id(field): _KEYS[i] if i < len(_KEYS) else str(i + 1) for i, field in enumerate(narrow)}
+        if box.field and not names.fits(readable(short(box.field)), _room(diagram.place(box), look))
+    )
 
 
 def draw_diagram(
@@ -104,36 +101,21 @@ def draw_diagram(
             corners = [(x + bit * look.bit, top + row * look.row) for bit, row in outline]
             sheet.shape(corners, facecolor=color, edgecolor="#333333", linewidth=0.8, joinstyle="miter")
         if box.field:
-            name = signs.get(id(box.field), readable(box.field.name))
+            name = readable(box.field.name)
+            if not look.labels[0][0].fits(name, _room(diagram.place(box), look)):
+                name = signs.get(id(box.field), readable(short(box.field)))
             _label(sheet, x, top, box, diagram, look, name, sign)
     for i, row in enumerate(diagram.rows):
         middle = top + (i + 0.5) * look.row
+        beside = "…"
         if row.folded:
             unseen = f"… {row.folded:,} bytes"
             sheet.text(x + look.width / 2, middle - look.labels[0][1].line / 2, unseen, look.labels[0][1], "center")
         else:
             offset = f"{diagram.layer.offset + row.start // 8}"
+            beside = " ".join(diagram.digits[index] for index in diagram.indices(row))
             sheet.text(x - 0.06, middle - look.offsets.line / 2, offset, look.offsets, "right")
-        sheet.text(x + look.width + 0.1, middle - look.bytes.line / 2, diagram.hexadecimal(row), look.bytes)
-
-
-def _whole(box: Box, diagram: Diagram) -> Iterator[list[Part]]:
-    """The rectangles that its rows make: parts one below the other with the same ends, folded rows left out."""
-    group: list[Part] = []
-    for part in box.parts:
-        if diagram.rows[part.row].folded or (group and (part.start, part.end) != (group[0].start, group[0].end)):
-            if group:
-                yield group
-            group = []
-        if not diagram.rows[part.row].folded:
-            group.append(part)
-    if group:
-        yield group
-
-
-def _place(box: Box, diagram: Diagram) -> list[Part]:
-    """Where its name and value have most room."""
-    return max(_whole(box, diagram), key=lambda group: len(group) * (group[0].end - group[0].start))
+        sheet.text(x + look.width + 0.1, middle - look.bytes.line / 2, beside, look.bytes)
 
 
 def _room(group: Sequence[Part], look: Look) -> float:
@@ -142,7 +124,7 @@ def _room(group: Sequence[Part], look: Look) -> float:
 
 def _label(sheet: Sheet, x: float, top: float, box: Box, diagram: Diagram, look: Look, name: str, sign: str) -> None:
     """Writes name and value into the box, the sign before whichever has room; the name into its other half too."""
-    field, group = box.field, _place(box, diagram)
+    field, group = box.field, diagram.place(box)
     assert field is not None  # noqa: S101 - the caller's
     width, height = _room(group, look), len(group) * look.row - 2 * _INSET
     text = readable(told(field))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab.flow.anatomies import Anatomy, Comparison, Field, Layer
 from lab.flow.anatomy_diagram import INK, QUIET, WARM, Fill, Look, draw_diagram, keys
-from lab.flow.anatomy_words import LAYERS, color_of, compared, explained, heading, left_out, size_of, table
+from lab.flow.anatomy_words import LAYERS, color_of, compared, explained, heading, left_out, short, size_of, table
 from lab.flow.boxes import Diagram, diagram
 from lab.flow.sheets import Font, Sheet, readable
 
@@ -154,14 +154,10 @@ def _block(sheet: Sheet, x: float, y: float, width: float, layer: Layer, number:
     left = x + _offsets(look)
     draw_diagram(sheet, left, y, drawn, look, number, fill)
     font = look.font(7.5, color=QUIET)
-    key = ", ".join(f"{sign} {name}" for name, sign in _keyed(drawn, look))
-    return sheet.column(left, y + look.height(drawn) + 0.04, font.wrap(key, width - _offsets(look), _LINES), font)
-
-
-def _keyed(drawn: Diagram, look: Look) -> list[tuple[str, str]]:
-    """Fields whose names are not in their boxes, and the signs that are."""
     signs = keys(drawn, look)
-    return [(readable(field.name), signs[id(field)]) for field in drawn.layer.fields if id(field) in signs]
+    keyed = (f"{signs[id(each)]} {readable(short(each))}" for each in layer.fields if id(each) in signs)
+    key = ", ".join(dict.fromkeys(keyed))
+    return sheet.column(left, y + look.height(drawn) + 0.04, font.wrap(key, width - _offsets(look), _LINES), font)
 
 
 def _widths(rows: Sequence[Sequence[Cell]], room: float) -> list[float]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain, count
+
 from lab.flow.anatomies import Anatomy, Comparison, Field, Layer, Pair
 
 __all__ = [
-    "LAYERS", "VERDICTS", "color_of", "compared", "explained", "heading", "left_out", "size_of", "table", "told",
-    "verdict",
+    "LAYERS", "VERDICTS", "color_of", "compared", "explained", "heading", "is_exercise", "key_signs",
+    "left_out", "short", "size_of", "table", "told",
 ]  # fmt: skip
 
+_KEYS = "①②③④⑤⑥⑦⑧⑨⑩"  # and no more, in the font that matplotlib brings along
 #: Layers of a packet that are drawn: frames made to confuse have hundreds.
 LAYERS = 20
 #: The sign and the word for each verdict on a checksum.
@@ -29,9 +33,26 @@ def color_of(number: int, tint: float = 1.0) -> str:
     return "#" + "".join(f"{round(255 - tint * (255 - part)):02x}" for part in parts)
 
 
+def key_signs(narrow: Iterable[Field]) -> dict[int, str]:
+    """What stands in boxes that are too narrow for their fields' names, by the field's id; one sign for one name."""
+    narrow = list(narrow)
+    signs = dict(zip(dict.fromkeys(map(short, narrow)), chain(_KEYS, map(str, count(len(_KEYS) + 1))), strict=False))
+    return {id(field): signs[short(field)] for field in narrow}
+
+
+def is_exercise(anatomy: Anatomy) -> bool:
+    """Whether there is something to be found."""
+    return any(field.blank for layer in anatomy.layers for field in layer.fields)
+
+
+def short(field: Field) -> str:
+    """Its name without what it is a part of: "MSS" for "options.MSS"."""
+    return field.name.rpartition(".")[2]
+
+
 def heading(anatomy: Anatomy) -> str:
     """Its title; of an exercise the layers only, as scapy's summary would tell what is to be found."""
-    if any(field.blank for layer in anatomy.layers for field in layer.fields):
+    if is_exercise(anatomy):
         return " / ".join(layer.name for layer in anatomy.layers)
     return anatomy.title
 
@@ -51,14 +72,14 @@ def told(field: Field | None) -> str:
     return f"{field.text} {VERDICTS[field.verdict][0]}" if field.verdict else field.text
 
 
-def verdict(field: Field) -> str:
+def _verdict(field: Field) -> str:
     """Sign and word for what was found of a checksum; "" of other fields, and of blank ones."""
     return " ".join(VERDICTS[field.verdict]) if field.verdict and not field.blank else ""
 
 
 def explained(field: Field) -> str:
     """Its meaning, after the verdict; nothing of a blank one."""
-    return "" if field.blank else ": ".join(filter(None, [verdict(field), field.meaning]))
+    return "" if field.blank else ": ".join(filter(None, [_verdict(field), field.meaning]))
 
 
 def left_out(anatomy: Anatomy) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 
 from lab.flow.anatomies import Field, Layer
 
@@ -18,8 +19,6 @@ _FOLDED = 3
 _HEAD = 2
 #: Rows of a layer that are told apart into fields; what comes then (hundreds of answers of DNS) is one box.
 _ROWS = 48
-#: A half byte of a field that is to be found.
-_HIDDEN = "·"
 
 
 @dataclass(frozen=True)
@@ -78,22 +77,27 @@ class Diagram:
     told: int
 
     @cached_property
-    def _hidden(self) -> set[int]:
-        """Half bytes of the layer with a bit of a blank field."""
-        spans = [(each.offset // 4, -(-(each.offset + each.bits) // 4)) for each in self.layer.fields if each.blank]
-        return {digit for start, end in spans for digit in range(start, end)}
+    def digits(self) -> list[str]:
+        """The bytes of the layer in hexadecimal, without those of blank fields."""
+        return self.layer.hex()
 
-    def byte(self, index: int) -> str:
-        """A byte of the layer in hexadecimal; a dot for each half of which the reader is to find something."""
-        digits = f"{self.layer.data[index]:02x}"
-        return "".join(_HIDDEN if 2 * index + i in self._hidden else digit for i, digit in enumerate(digits))
+    def indices(self, row: Row) -> range:
+        """The bytes of the layer that a row has."""
+        return range(row.start // 8, min(-(-row.end // 8), len(self.layer.data)))
 
-    def hexadecimal(self, row: Row) -> str:
-        """The bytes of a row; those of a folded one are not listed."""
-        if row.folded:
-            return "…"
-        end = min(row.end // 8, len(self.layer.data))
-        return " ".join(self.byte(index) for index in range(row.start // 8, end))
+    def place(self, box: Box) -> list[Part]:
+        """The parts of a box where its name has most room: one below the other, with the same ends, none folded."""
+        seen = [part for part in box.parts if not self.rows[part.row].folded]
+        groups = [list(group) for _, group in groupby(seen, key=lambda part: (part.start, part.end))]
+        return max(groups, key=lambda group: len(group) * (group[0].end - group[0].start))
+
+    def fields_of(self, index: int) -> list[Field]:
+        """The fields that have bits in a byte of the layer."""
+        return [
+            each
+            for each in self.layer.fields[: self.told]
+            if each.offset < 8 * index + 8 and 8 * index < each.offset + each.bits
+        ]
 
 
 def diagram(layer: Layer) -> Diagram:
