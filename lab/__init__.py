@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lab.injector.templates import Template as Template
     from lab.plan import Experiment as Experiment
     from lab.resets import no_rst as no_rst
+    from lab.services import Service as Service
     from lab.single import World as World
     from lab.single import rtt as rtt
     from lab.sockets import scapy_sockets as scapy_sockets
@@ -51,6 +52,7 @@ _HOME = {
     "Ladder": "flow.ladders",
     "LiveCapture": "taps.live",
     "Report": "checkup",
+    "Service": "services",
     "Stream": "streams",
     "StreamError": "errors",
     "Study": "studies",

@@ -33,6 +33,7 @@ from lab.plan import DEFAULT_WARMUP
 from lab.probes import choose_cpus, send_stream
 from lab.resets import NoResets, no_rst
 from lab.servers import Server, find_server
+from lab.services import Service, serve
 from lab.streams import Stream
 from lab.studies import Study
 from lab.tables import counts
@@ -211,6 +212,13 @@ class World(PrivateWorld):  # noqa: D101 - it has the docstring of the other
     def sr(self, packets: Any, where: str = "lo", **options: Any) -> Answers:
         """``lab.sr`` in this world: packets are sent, and matched with what answers them. Raises what that does."""
         return sr(packets, where, world=self, **options)
+
+    def serve(self, program: str, **options: Any) -> Service:
+        """Starts a real server in this world, on data of its own: ``world.serve("postgresql", address="::1")``.
+
+        options: those of ``lab.services.serve``: end, port, address. Raises what that does.
+        """
+        return serve(program, self, **options)
 
 
 def _doubts(stream: Stream, link: Link) -> list[str]:

@@ -1,0 +1,123 @@
+"""Keeps one server: ``python -P -m lab.services.keeper WORLD ORDER``, started inside the world by ``serve``.
+
+WORLD is a pidfd of the world's helper, ORDER an ``Order`` as JSON. The keeper makes the folder and runs the server in
+it, until something comes on standard input or that ends, the world ends, or the server ends by itself. Then it removes
+the folder, writes the end of the server's log to standard output, and is gone. So nothing is left behind, however the
+notebook ended; if the keeper itself is killed, the folder is.
+
+Servers refuse to be root, and should be: as root, everything is run as "nobody".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lab.services.order import Order
+from lab.world import kernel
+
+__all__: list[str] = []
+
+_STDIN = 0
+#: How long a server may take to end after each signal.
+_STOP_S = 10
+#: Bytes of the log that are handed back.
+_LOG_BYTES = 1 << 16
+
+
+class Keeper:
+    """Carries out one order. world: a descriptor that is readable when the world has ended."""
+
+    def __init__(self, order: Order, world: int) -> None:
+        self._order, self._folder = order, Path(order.folder)
+        self._events = select.poll()
+        for descriptor in (_STDIN, world):
+            self._events.register(descriptor, select.POLLIN)
+        self._user: dict[str, Any] = {}
+
+    def serve(self) -> str:
+        """Does all of it; returns the end of the log."""
+        self._folder.mkdir(mode=0o700)
+        try:
+            self._hand_over()
+            if self._prepare():
+                self._run(self._order.command, self._order.stops)
+            return self._log.read_bytes()[-_LOG_BYTES:].decode(errors="replace")
+        finally:
+            shutil.rmtree(self._folder)
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "log"
+
+    def _hand_over(self) -> None:
+        """Makes the folder nobody's, if we are root."""
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
+            self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+    def _prepare(self) -> bool:
+        """Whether the server can be started."""
+        if self._order.prepare and self._run(self._order.prepare, [signal.SIGTERM]) != 0:
+            return False
+        for path, text in self._order.files.items():
+            Path(path).write_text(text)
+            Path(path).chmod(0o644)  # within a folder that is closed to others
+        return True
+
+    def _run(self, command: list[str], stops: list[int]) -> int | None:
+        """Runs a command until it ends or we are to stop. Its exit code; None: it was stopped."""
+        with self._log.open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=self._folder,
+                env={**os.environ, "LC_ALL": "C"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=partial(kernel.die_with_parent, stops[-1]),
+                **self._user,
+            )
+        try:
+            ended = os.pidfd_open(process.pid)
+            self._events.register(ended, select.POLLIN)
+            ready = [descriptor for descriptor, _events in self._events.poll()]
+            self._events.unregister(ended)
+            os.close(ended)
+            return process.wait() if ready == [ended] else None
+        finally:
+            _stop(process, stops)
+
+
+def _stop(process: subprocess.Popen[bytes], stops: list[int]) -> None:
+    """Ends a process by the first signal that it heeds."""
+    for number in (*stops, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_STOP_S)
+
+
+def main() -> None:
+    """Keeps the server until it is told to stop; then writes the end of its log."""
+    world, order = int(sys.argv[1]), Order(**json.loads(sys.argv[2]))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whatever stops us stops the server
+    text = Keeper(order, world).serve()
+    with contextlib.suppress(BrokenPipeError):  # nobody is there to read it
+        print(text, end="", flush=True)
+
+
+if __name__ == "__main__":
+    main()
