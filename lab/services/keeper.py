@@ -21,17 +21,17 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lab.services.order import Order
 from lab.world import kernel
 
 __all__: list[str] = []
 
-_STDIN = 0
+_STDIN, _STDOUT = 0, 1
 #: How long a server may take to end after each signal.
 _STOP_S = 10
-#: Bytes of the log that are handed back.
+#: Bytes of the log that are handed back: what a pipe holds, whether or not anybody reads.
 _LOG_BYTES = 1 << 16
 
 
@@ -45,50 +45,42 @@ class Keeper:
             self._events.register(descriptor, select.POLLIN)
         self._user: dict[str, Any] = {}
 
-    def serve(self) -> str:
+    def serve(self) -> bytes:
         """Does all of it; returns the end of the log."""
         self._folder.mkdir(mode=0o700)
         try:
-            self._hand_over()
-            if self._prepare():
-                self._run(self._order.command, self._order.stops)
-            return self._log.read_bytes()[-_LOG_BYTES:].decode(errors="replace")
+            for path, text in self._order.files.items():
+                Path(path).write_text(text)
+            with (self._folder / "log").open("a+b") as log:
+                self._hand_over()  # from here on we write only where we have opened before
+                if self._run(self._order.prepare, [signal.SIGTERM], log) == 0:
+                    log.truncate(0)
+                    self._run(self._order.command, self._order.stops, log)
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_BYTES))
+                return log.read()
         finally:
             shutil.rmtree(self._folder)
-
-    @property
-    def _log(self) -> Path:
-        return self._folder / "log"
 
     def _hand_over(self) -> None:
         """Makes the folder nobody's, if we are root."""
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
-            os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
+            for path in (self._folder, *self._folder.iterdir()):
+                os.chown(path, nobody.pw_uid, nobody.pw_gid)
             self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
-    def _prepare(self) -> bool:
-        """Whether the server can be started."""
-        if self._order.prepare and self._run(self._order.prepare, [signal.SIGTERM]) != 0:
-            return False
-        for path, text in self._order.files.items():
-            Path(path).write_text(text)
-            Path(path).chmod(0o644)  # within a folder that is closed to others
-        return True
-
-    def _run(self, command: list[str], stops: list[int]) -> int | None:
+    def _run(self, command: list[str], stops: list[int], log: BinaryIO) -> int | None:
         """Runs a command until it ends or we are to stop. Its exit code; None: it was stopped."""
-        with self._log.open("wb") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=self._folder,
-                env={**os.environ, "LC_ALL": "C"},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                preexec_fn=partial(kernel.die_with_parent, stops[-1]),
-                **self._user,
-            )
+        process = subprocess.Popen(
+            command,
+            cwd=self._folder,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            preexec_fn=partial(kernel.die_with_parent, stops[-1]),
+            **self._user,
+        )
         try:
             ended = os.pidfd_open(process.pid)
             self._events.register(ended, select.POLLIN)
@@ -114,9 +106,9 @@ def main() -> None:
     """Keeps the server until it is told to stop; then writes the end of its log."""
     world, order = int(sys.argv[1]), Order(**json.loads(sys.argv[2]))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whatever stops us stops the server
-    text = Keeper(order, world).serve()
+    log = Keeper(order, world).serve()
     with contextlib.suppress(BrokenPipeError):  # nobody is there to read it
-        print(text, end="", flush=True)
+        os.write(_STDOUT, log)
 
 
 if __name__ == "__main__":

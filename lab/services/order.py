@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = ["Order", "Program"]
@@ -13,16 +13,16 @@ __all__ = ["Order", "Program"]
 class Order:
     """How one program is made to serve; it goes to the keeper as JSON.
 
-    folder: that it is to make, and to remove in the end. prepare: a command to run first, if any. files: texts by their
-    paths, written after that. command: the server, which stays in the foreground. stops: signals that end it, from the
+    folder: that it is to make, and to remove in the end. files: texts by their paths, written there first. prepare: a
+    command to run then. command: the server, which stays in the foreground. stops: signals that end it, from the
     gentlest on: each is given a while, and SIGKILL comes after the last.
     """
 
     folder: str
+    files: dict[str, str]
+    prepare: list[str]
     command: list[str]
     stops: list[int]
-    prepare: list[str] = field(default_factory=list)
-    files: dict[str, str] = field(default_factory=dict)
 
 
 class Program(ABC):

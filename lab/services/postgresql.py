@@ -48,16 +48,15 @@ class PostgreSQL(Program):
             "hba_file": str(folder / "pg_hba.conf"),
             **_SETTINGS,
         }
-        initdb = [str(self._bin / "initdb"), "-D", str(data), "-U", self.user, "-A", "trust", "-N"]
+        initdb = [str(self._bin / "initdb"), "-D", str(data), "-U", self.user, "-A", "trust", "--no-sync"]
+        postgres = [str(self._bin / "postgres"), "-D", str(data)]
         return Order(
             folder=str(folder),
-            prepare=[*initdb, "--no-locale", "--encoding=UTF8"],
             files={str(folder / "pg_hba.conf"): _TRUST},
-            command=[
-                str(self._bin / "postgres"), "-D", str(data), *(f"--{name}={value}" for name, value in settings.items())
-            ],
+            prepare=[*initdb, "--no-locale", "--encoding=UTF8"],
+            command=[*postgres, *(f"--{name}={value}" for name, value in settings.items())],
             stops=[signal.SIGINT, signal.SIGQUIT],  # "fast", "immediate"
-        )  # fmt: skip
+        )
 
     def ready(self, folder: Path) -> int | None:
         """As pg_ctl(1) finds out; asking it over the network would put packets into a capture."""

@@ -37,7 +37,7 @@ _END_S = 60
 #: Below, a port is for servers that root starts, and ours run as somebody else.
 _LOWEST_PORT, _HIGHEST_PORT = 1024, (1 << 16) - 1
 _START_FIX = "See that the temporary folder (TMPDIR) has room, and can be entered by the user that it runs as"
-_FAILED = re.compile(r"could not|cannot|error:|FATAL")
+_FAILED = re.compile("could not|cannot|too long|error:|FATAL")
 _FIXES = {
     errno.EADDRINUSE: "Give another port, or end what listens there",
     errno.EADDRNOTAVAIL: "Give an address of that end, such as 127.0.0.1 or one in world.links",
@@ -86,9 +86,7 @@ class Service(Managed):
     its first process, which may have children.
     """
 
-    def __init__(
-        self, name: str, program: Program, world: PrivateWorld, *, end: str, port: int, address: str
-    ) -> None:
+    def __init__(self, name: str, program: Program, world: PrivateWorld, *, end: str, port: int, address: str) -> None:
         self.name, self.end, self.address, self.port = name, end, address, port
         self.user, self.database = program.user, program.database
         self.folder = Path(tempfile.gettempdir(), f"lab-{name}-{secrets.token_hex(4)}").absolute()
