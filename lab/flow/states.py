@@ -1,7 +1,8 @@
 """The states that TCP goes through on both sides of a flow, by the segments that were seen (RFC 9293, 3.3.2).
 
-What was seen counts as arrived, with one exception: of what was sent again, only the last before an answer does. A
-host's own view may differ where segments were lost behind the tap.
+What was seen counts as arrived, with two exceptions: of what was sent again, only the last before an answer does; and a
+SYN or FIN arrives after one of the other side's that does not acknowledge it yet, as when both close at once. A host's
+own view may differ where segments were lost behind the tap.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Segment(NamedTuple):
 
 
 class Change(NamedTuple):
-    """From the segment at that place on, that side is in that state."""
+    """From the segment at that place on, that side is in that state; "A → B": it sent it in A, and then came into B."""
 
     place: int
     side: int
@@ -67,14 +68,17 @@ def find_changes(segments: Sequence[Segment]) -> list[Change]:
     A side of which no SYN was seen, while the other has spoken without one, was connected before.
     """
     states = list(_beginnings(segments))
-    changes = []
+    sender = {each.place: each.side for each in segments}
+    changes: dict[tuple[int, int], str] = {}
     for event in sorted(_events(segments)):
         before = states[event.side]
         after = "CLOSED" if event.what == "reset" else _NEXT[event.what].get(before or "", before)
         if after is not None and after != before and before is not None:
             states[event.side] = after
-            changes.append(Change(event.place, event.side, after))
-    return changes
+            at = event.place, event.side
+            sent = changes.get(at) if sender[event.place] == event.side else None
+            changes[at] = f"{sent} → {after}" if sent else after
+    return [Change(*at, state) for at, state in changes.items()]
 
 
 def _beginnings(segments: Sequence[Segment]) -> tuple[str | None, str | None]:
@@ -114,7 +118,9 @@ def _of_flag(name: str, sent: Sequence[Segment], answers: Sequence[Segment]) -> 
     flag = name.split()[0]
     yield _Event(sent[0].place, 0, side, f"sends {flag}")
     acks = [each.place for each in answers if each.acked >= end]
-    last = max((each.place for each in sent if not acks or each.place < acks[0]), default=sent[0].place)
+    unaware = (each for each in answers if getattr(each, flag.lower()) and each.acked < end)
+    places = (each.place for each in (*sent, *unaware) if not acks or each.place < acks[0])
+    last = max((*places, sent[0].place))
     yield _Event(last, 2, 1 - side, f"gets {name}")
     arrived = next((place for place in acks if place > sent[-1].place), acks[-1] if acks else None)
     if arrived is not None:
