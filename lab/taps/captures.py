@@ -146,6 +146,11 @@ class Capture(Packets, Managed):
     def numbers(self) -> range:
         return range(len(self.frames))
 
+    def _grown(self) -> FrameFile:
+        """All frames that there are by now: to count them takes in what has come."""
+        len(self)
+        return self.frames
+
     @property
     def path(self) -> str:
         """The file's."""
@@ -182,19 +187,19 @@ class Capture(Packets, Managed):
         """Who spoke with whom: conversations of both directions."""
         from lab.taps.flows import find_flows
 
-        return find_flows(self.frames)
+        return find_flows(self._grown())
 
     def rtts(self) -> Rtts:
         """Round trips that can be seen in it, without a probe of ours."""
         from lab.taps.rtts import find_rtts
 
-        return find_rtts(self.frames)
+        return find_rtts(self._grown())
 
     def transit(self) -> Transit:
         """From going out to coming in, for each packet on lo of which it has both copies."""
         from lab.taps.transit import find_transit
 
-        return find_transit(self.frames)
+        return find_transit(self._grown())
 
     def ladder(self, *flows: int, **options: Any) -> Ladder:
         """Its packets as arrows between their ends: ``capture.ladder()``, ``capture.ladder(2, to_scale=True)``.
@@ -204,7 +209,7 @@ class Capture(Packets, Managed):
         """
         from lab.flow.steps import find_ladder
 
-        return find_ladder(self.frames, flows, **options)
+        return find_ladder(self._grown(), flows, **options)
 
     def _sentences(self) -> list[str]:
         names = ", ".join(dict.fromkeys(filter(None, self.interfaces)))
