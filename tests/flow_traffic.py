@@ -9,13 +9,14 @@ import contextlib
 import errno
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
 import lab
 from lab.taps.filters import NOTHING, attach
 
-__all__ = ["AT_ONCE", "MAKERS", "PATIENCE_S", "ZONE", "Way", "kernel_state", "received", "say"]
+__all__ = ["AT_ONCE", "MAKERS", "WORDS", "ZONE", "Way", "deaf", "kernel_state", "received", "resent", "say"]
 
 DOMAINS = {4: socket.AF_INET, 6: socket.AF_INET6}
 PATIENCE_S = 20
@@ -26,7 +27,7 @@ STATES = (
     "", "ESTABLISHED", "SYN-SENT", "SYN-RECEIVED", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "CLOSED", "CLOSE-WAIT",
     "LAST-ACK", "LISTEN", "CLOSING", "SYN-RECEIVED",
 )  # fmt: skip
-TCPI_STATE, TCPI_PROBES = 0, 3  # offsets in struct tcp_info (linux/tcp.h)
+TCPI_STATE, TCPI_PROBES, TCPI_TOTAL_RETRANS = 0, 3, 100  # offsets in struct tcp_info (linux/tcp.h)
 #: Sent on its own, each is a segment of its own.
 WORDS = [f"word {number}".encode() for number in range(6)]
 
@@ -93,6 +94,12 @@ class Way:
 def kernel_state(end: socket.socket) -> str:
     """The state of a TCP socket. The kernel has another one in its place in TIME-WAIT: its own is CLOSED then."""
     return STATES[end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[TCPI_STATE]]
+
+
+def resent(end: socket.socket) -> int:
+    """Segments that the kernel has sent again."""
+    info = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCPI_TOTAL_RETRANS + 4)
+    return int.from_bytes(info[TCPI_TOTAL_RETRANS:], sys.byteorder)
 
 
 def received(end: socket.socket, count: int) -> bytes:
