@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_ladder"]
 
-#: Inches, for letters of the usual size: between two columns, at least; between an arrow and what is written above
-#: it; between what belongs together; a break; how much lower an arrow ends whose time on the way is known.
-_APART, _CLEAR, _SPACE, _BREAK, _SLANT = 1.0, 0.075, 0.08, 0.2, 0.05
+#: Inches, for letters of the usual size: between two columns, at least; beside the outer ones, for half of their names,
+#: at least; the longest state.
+_APART, _HEAD, _STATE = 1.0, 0.55, 1.1
+#: Between what belongs together; between an arrow and what is written above it; a break.
+_SPACE, _CLEAR, _BREAK = 0.08, 0.075, 0.2
+#: How much lower than it begins an arrow ends that took a known time.
+_SLANT = 0.05
 _NOTE = "At the left: time since the first packet, and since the row before."
 _BROKEN = "Lifelines are broken where more than 10 times the median passed."
 
@@ -41,25 +45,24 @@ class _Evenly:
         gap = max((look.long.width(words.gap_text(gap)) for gap in self._gaps), default=0)
         self._gap = self._time + 0.12 * letters + gap
         self._left = self._gap + 0.15 * letters
-        self._right, self._state, columns = self._columns()
+        self._right, columns = self._columns()
         self._paper = Paper(ladder, look, columns, self._right + MARGIN)
 
-    def _columns(self) -> tuple[float, float, list[float]]:
-        """The right end of what is written, the room for a state, and where the lifelines are."""
+    def _columns(self) -> tuple[float, list[float]]:
+        """The right end of what is written, and where the lifelines are."""
         ladder, letters = self._ladder, self._look.letters
         last = len(ladder.participants) - 1
-        found = [(column, self._look.state.width(readable(state))) for column, state in words.states(ladder)]
-        sides = [max((width for column, width in found if column == side), default=0) for side in (0, last)]
-        left, right = (side + 2 * _SPACE * letters for side in sides)
-        state = max((width for _, width in found), default=0)
-        apart = max(_APART * letters, state + 3 * _SPACE * letters if last > 1 else 0)
+        states = [
+            (column, min(self._look.state.width(readable(state)), _STATE * letters) + 2 * _SPACE * letters)
+            for column, state in words.states(ladder)
+        ]
+        sides = [max((width for column, width in states if column == side), default=0) for side in (0, last)]
+        left, right = (max(side, _HEAD * letters) for side in sides)
+        inside = max((width for _, width in states), default=0) + _SPACE * letters if last > 1 else 0
+        apart = max(_APART * letters, inside)
         end = max(PAGE - MARGIN, self._left + left + last * apart + right)
         first, room = self._left + left, end - right - self._left - left
-        return (
-            end,
-            max(apart, room / max(last, 1)),
-            [first + room * number / max(last, 1) for number in range(last + 1)],
-        )
+        return end, [first + room * number / max(last, 1) for number in range(last + 1)]
 
     def figure(self) -> ShownFigure:
         paper, letters = self._paper, self._look.letters
@@ -94,7 +97,7 @@ class _Evenly:
         y += 0.06 * look.letters
         for line in lines:
             run = [(0.0, Run(line, look.facts))]
-            middle = (paper.columns[0] + paper.columns[-1]) / 2
+            middle = sum(paper.columns[end] for end in words.span(fold)) / 2
             paper.runs(shift_into(middle, width_of(run), self._left, self._right), y, run)
             y += look.facts.line
         return bottom
@@ -135,7 +138,7 @@ class _Evenly:
         ends = ((step.source, leaves, outward), (step.target, arrives, -outward))
         for (column, y, way), state in zip(ends, step.states, strict=True):
             if state:
-                text = font.shorten(readable(state), self._state - 2 * space)
+                text = font.shorten(readable(state), _STATE * self._look.letters)
                 x = self._paper.columns[column] + way * space
                 x -= font.width(text) if way < 0 else 0
                 self._paper.runs(x, y - font.line / 2, [(0.0, Run(text, font))])

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_to_scale"]
 
-#: Inches, for letters of the usual size: between two columns, at least; the column of what is told, at least; the leader
-#: lines; the axis, at least.
+#: Inches, for letters of the usual size: between two columns, at least; the column of what is told, at least; the
+#: leader lines; the axis, at least.
 _APART, _LABELS, _LEADERS, _AXIS = 1.0, 4.4, 0.55, 4.0
 #: The share of what is left that lifelines have, rather than labels.
-_SHARE = 0.36
+_SHARE = 0.3
 #: Between what belongs together; the height of the shortest fold.
 _SPACE, _THINNEST = 0.08, 0.03
 _LEADER = "#a0a0a0"
@@ -64,7 +64,7 @@ class _ToScale:
         space = 0.1 * look.letters
         top = paper.heads(numbers=True, right=paper.width - MARGIN) + space
         pitch = look.facts.line * 1.25
-        low, high = (min(self._left), max(self._arrived)) if rows else (self._ladder.start_ns, self._ladder.start_ns)
+        low, high = min([self._ladder.start_ns, *self._left]), max([self._ladder.start_ns, *self._arrived])
         scale = Scale(low, high, top, top + max(_AXIS * look.letters, pitch * len(rows)))
         self._draw_axis(scale)
         paper.lifelines(top - space, scale.bottom + space)

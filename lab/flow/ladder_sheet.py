@@ -25,7 +25,7 @@ _LIFELINE = "#8c8c8c"
 _SENDERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9")
 _PROJECTOR = 1.6
 #: Lines of a head's name, its note, a fold, and anything below the ladder, at most.
-_NAME, _NOTE, _FOLD, _BELOW = 4, 2, 3, 4
+_NAME, _NOTE, _FOLD, _BELOW = 6, 2, 3, 4
 #: From back to front: what hides lifelines, what hides arrows' neighbours; texts are before all.
 _BACK, _HIDING, _ARROW = 2.1, 2.5, 2.6
 
@@ -88,6 +88,7 @@ class Paper:
     def __init__(self, ladder: Ladder, look: Look, columns: Sequence[float], width: float) -> None:
         self.ladder, self.look, self.columns, self.width = ladder, look, columns, width
         self.sheet = Sheet(width)
+        self._senders = {step.number: step.source for step in ladder.steps}
 
     def heads(self, *, numbers: bool, right: float) -> float:
         """Title, names and notes of the columns; those may reach to `right`. Returns where the lifelines begin."""
@@ -147,13 +148,18 @@ class Paper:
         """From one height to another."""
         (x0, y0), (x1, y1) = (self.columns[step.source], leaves), (self.columns[step.target], arrives)
         letters, angle = self.look.letters, math.atan2(y1 - y0, x1 - x0)
-        color = _WARM if words.troubled(step) else _SENDERS[step.source % len(_SENDERS)]
+        color = _WARM if words.troubled(step) else _SENDERS[self._sender(step) % len(_SENDERS)]
         cos, sin = math.cos(angle), math.sin(angle)
         long, wide = 0.1 * letters, 0.037 * letters
         back = (x1 - long * cos, y1 - long * sin)
         self.sheet.line((x0, y0), back, color=color, linewidth=1.4 * letters, solid_capstyle="butt", zorder=_ARROW)
         head = [(x1, y1), (back[0] - wide * sin, back[1] + wide * cos), (back[0] + wide * sin, back[1] - wide * cos)]
         self.sheet.shape(head, facecolor=color, linewidth=0, zorder=_ARROW)
+
+    def _sender(self, step: Step) -> int:
+        """The column of who sent it: of what comes from a device, that of its other copy."""
+        by_way = step.other_copy is not None and self.ladder.participants[step.source].kind == "device"
+        return self._senders.get(step.other_copy, step.source) if by_way else step.source
 
     def runs(self, x: float, y: float, placed: Sequence[tuple[float, Run]]) -> None:
         """Texts beside each other, their first letter at (x, y), on white."""

@@ -26,6 +26,8 @@ _WIDTH = 80
 _TIME = 10
 #: The longest state, SYN-RECEIVED, and a space.
 _STATE = 13
+#: Cells of a payload for which a label gives up its place above the arrow's beginning.
+_SAID = 20
 
 
 def ladder_lines(ladder: Ladder) -> list[str]:
@@ -84,7 +86,7 @@ def _heads(ladder: Ladder, columns: list[int], numbers: bool) -> Iterator[str]:
     if numbers:
         rows = [[str(number) for number in range(1, len(names) + 1)]]
         for number, name, note in zip(*rows, names, notes, strict=True):
-            yield from wrap(f"{number:>2}  {name}{f' ({note})' if note else ''}", _WIDTH, "    ")
+            yield from wrap(f"{number} {name}{f' ({note})' if note else ''}", _WIDTH, "    ")
         yield ""
     for row in rows:
         line = Line(_WIDTH)
@@ -109,11 +111,12 @@ def _step(ladder: Ladder, step: Step, columns: list[int], gap: str, *, flow: boo
         step.title,
         words.facts(step, flow=flow),
         words.transit(ladder, step),
-        words.payload(step),
     ]
-    label = shorten(plain("  ".join(filter(None, parts))), _WIDTH - _TIME - 1)
+    label, said = plain("  ".join(filter(None, parts))), plain(words.payload(step))
+    least = cell_len(label) + (2 + min(cell_len(said), _SAID) if said else 0)
+    label = f"{label}  {said}" if said else label
     above = _lifelines(columns, "│").put(0, words.since(ladder, step).rjust(_TIME - 1))
-    above.put(max(_TIME + 1, min(min(start, end) + 2, _WIDTH - cell_len(label))), label)
+    above.put(max(_TIME + 1, min(min(start, end) + 2, _WIDTH - least)), label)
 
     arrow = _lifelines(columns, "│").put(0, gap.rjust(_TIME - 1))
     left, right = min(start, end), max(start, end)
@@ -131,9 +134,8 @@ def _step(ladder: Ladder, step: Step, columns: list[int], gap: str, *, flow: boo
 
 def _fold(ladder: Ladder, fold: Fold, columns: list[int], numbers: bool) -> list[str]:
     """The packets that are left out, as many lines as their directions take."""
-    told = wrap(words.folded(fold, numbers=numbers), _WIDTH - columns[0] - 2, "  ")
-    begins = columns[min((end for way in fold.ways for end in way[:2]), default=0)] + 2
-    first = min(begins, _WIDTH - max(map(cell_len, told)))
+    told = wrap(words.folded(fold, numbers=numbers), _WIDTH - _TIME - 1, "  ")
+    first = min(columns[words.span(fold)[0]] + 2, _WIDTH - max(map(cell_len, told)))
     lines = [_lifelines(columns, "┊").put(first, text) for text in told]
     lines[0].put(0, words.since(ladder, fold).rjust(_TIME - 1))
     return [str(line) for line in lines]

@@ -10,7 +10,7 @@ from lab.units import format_bytes, format_ns
 
 __all__ = [
     "ambiguous", "below", "breaks", "facts", "folded", "gap_text", "gaps", "left_ns", "marked", "numbered", "payload",
-    "since", "states", "transit", "trouble", "troubled",
+    "since", "span", "states", "transit", "trouble", "troubled",
 ]  # fmt: skip
 
 #: The sign of each mark, so that it is told apart in grey too: of what went wrong, and of what is only unusual.
@@ -103,8 +103,14 @@ def numbered(ladder: Ladder) -> bool:
     return len(ladder.participants) > 2 and any(len({frozenset(way[:2]) for way in fold.ways}) > 1 for fold in folds)
 
 
+def span(fold: Fold) -> tuple[int, int]:
+    """The first and the last of the columns between which its packets go."""
+    columns = [end for way in fold.ways for end in way[:2]] or [0]
+    return min(columns), max(columns)
+
+
 def folded(fold: Fold, *, numbers: bool) -> str:
-    """What it leaves out: ``"⋮ 1,234 packets, 3.40 ms: 1,200 → 1.20 MB, 34 ← 0 bytes"``.
+    """What it leaves out: ``"⋮ 1,234 packets, 3.40 ms: → 1,200 (1.20 MB), ← 34 (0 bytes)"``.
 
     numbers: whether directions are told by the numbers of columns.
     """
@@ -112,7 +118,7 @@ def folded(fold: Fold, *, numbers: bool) -> str:
     ways = []
     for source, target, packets, size in fold.ways:
         way = f"{source + 1}→{target + 1}" if numbers else "→" if source < target else "←"
-        ways.append(f"{packets:,} {way} {format_bytes(size)}")
+        ways.append(f"{way} {packets:,} ({format_bytes(size)})")
     return f"⋮ {fold.packets:,} packet{'s' * (fold.packets != 1)}, {took}: {', '.join(ways)}"
 
 
@@ -120,8 +126,7 @@ def below(ladder: Ladder) -> Iterator[str]:
     """What stands below all rows: how many packets are folded, and the warnings."""
     folds = sum(1 for row in ladder.rows if isinstance(row, Fold))
     if folds:
-        shown = len(ladder.steps)
-        yield f"{ladder.folded:,} packets are folded ({shown:,} are shown): ask for more rows, or filter"
+        yield f"{ladder.folded:,} packets are folded, {len(ladder.steps):,} are shown"
     for text in ladder.warnings:
         yield f"warning: {text}"
 
