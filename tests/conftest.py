@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 import lab
 from lab.conditions import LINKS
@@ -49,6 +50,23 @@ def tool() -> Callable[[str], str]:
         return found or _missing(f"{name} is not installed")
 
     return find
+
+
+@pytest.fixture(scope="module")
+def browser(tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """The machine's Chromium, without a window; its profile and whatever else it keeps are gone afterwards.
+
+    For one module: as long as it is there, playwright's event loop runs in this thread, and no other can.
+    """
+    chromium = tool("chromium")
+    home = str(tmp_path_factory.mktemp("home"))
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=chromium,
+            env=os.environ | {"HOME": home, "TMPDIR": home, "XDG_CACHE_HOME": home, "XDG_CONFIG_HOME": home},
+        )
+        with started:
+            yield started
 
 
 @pytest.fixture(scope="module")

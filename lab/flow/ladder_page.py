@@ -74,7 +74,7 @@ class _Scale:
         return 0.01 + 0.98 * (time_ns - self.begin_ns) / self.span_ns if self.span_ns else 0.5
 
     def ticks(self) -> Iterator[int]:
-        """Round numbers of nanoseconds, from 0 on."""
+        """Round distances in nanoseconds, from 0 on."""
         step = next(
             each * 10**power for power in range(20) for each in (1, 2, 5) if each * 10**power * _TICKS >= self.span_ns
         )
@@ -202,11 +202,7 @@ class _Body:
 
     def _fold(self, fold: Fold, before_ns: int, label: float) -> str:
         took = format_ns(fold.end_ns - fold.start_ns)
-        ways = "".join(
-            f'<span class="way label" {_place(_line(min(ends)), _line(max(ends)))}>'
-            f"{packets:,} packets carried {format_bytes(size)}</span>{_arrow(min(ends), max(ends), ends[0] < ends[1])}"
-            for *ends, packets, size in fold.ways
-        )
+        ways = "".join(self._way(*way) for way in fold.ways)
         cells = f'{self._times(fold, before_ns)}<span class="told">⋮ {fold.packets:,} packets in {took}</span>{ways}'
         if fold.steps:
             before = (before_ns, *(step.time_ns for step in fold.steps))
@@ -216,6 +212,13 @@ class _Body:
             cells = f'<div class="row">{cells}</div>'
         return f'<li class="fold">{cells}{self._true_band(fold, label)}</li>'
 
+    def _way(self, source: int, target: int, packets: int, carried: int) -> str:
+        """What a fold has left out in one direction, and its arrow."""
+        left, right = sorted((source, target))
+        text = f"{packets:,} packet{'s' * (packets > 1)} carried {format_bytes(carried)}"
+        label = f'<span class="way label" {_place(_line(left), _line(right))}>{text}</span>'
+        return label + _arrow(left, right, source == left)
+
     # To scale: all in percent of a drawing as high as all rows.
 
     def _axis(self) -> str:
@@ -224,12 +227,11 @@ class _Body:
             f'<line class="{shown(each.kind)}" x1="{self._x(column)}" x2="{self._x(column)}" y1="0" y2="100%"/>'
             for column, each in enumerate(self._ladder.participants)
         )
-        begin_ns = self._scale.begin_ns
         ticks = (
             f'<line class="tick" x1="0" x2="{_percent(_PLOT)}" y1="{y}" y2="{y}"/>'
             f'<text x="-6" y="{y}">{format_ns(tick)}</text>'
             for tick in self._scale.ticks()
-            for y in [self._y(begin_ns + tick)]
+            for y in [self._y(self._ladder.start_ns + tick)]
         )
         return f'<svg class="true axis" aria-hidden="true">{"".join(ticks)}{"".join(lifelines)}</svg>'
 
