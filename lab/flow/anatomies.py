@@ -26,8 +26,8 @@ __all__ = ["Anatomy", "Comparison", "Field", "Layer", "Pair", "anatomy"]
 def anatomy(packet: Packet, *, large: bool = False) -> Anatomy:
     """The anatomy of a packet of scapy's, such as one of a capture: ``lab.anatomy(capture[0])``.
 
-    large: with letters for a projector. A packet that was built, not captured, is taken as scapy would send it.
-    Raises UsageError for what is no packet, or none that scapy can build.
+    large: with letters for a projector. A packet that was built, not captured, is taken as scapy would send it; for a
+    hardware address that was left open, scapy asks the network then. Raises UsageError for what is no packet, or none that scapy can build.
     """
     from lab.flow.dissecting import take_apart
 
@@ -108,7 +108,7 @@ class Layer:
 class Anatomy(Drawn):
     """One packet by field.
 
-    title: scapy's summary; where fields are blank, which it could tell, the names of the layers, and `summary` keeps it.
+    title: scapy's summary; if fields are blank, the names of layers, as it could tell more, and `summary` has it.
     layers: outermost first. length: of the packet on the wire, in bytes; more than its layers have if it was cut.
     warnings: what could not be told, and why. large: with letters for a projector.
     """
@@ -174,6 +174,8 @@ class Anatomy(Drawn):
                 for j, field in enumerate(layer.fields)
                 if field.bits and field.name not in _PAYLOADS and (i, j) not in places
             ]
+            if not left:
+                raise UsageError("this packet has no field that can be drawn: name one, such as blank('load')")
             check_count("count", count, high=len(left))
             places |= set(random.Random(seed).sample(left, count))  # noqa: S311 - an exercise
         return self._with_blanks(places)

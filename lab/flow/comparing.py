@@ -39,9 +39,9 @@ def compare(left: Anatomy, right: Anatomy) -> Comparison:
     both = [
         [list(group) for _kind, group in groupby(_known(each), lambda known: known.group)] for each in (left, right)
     ]
-    kinds = [[group[0].group[0] for group in groups] for groups in both]
+    mine_are, others_are = ([group[0].group[0] for group in groups] for groups in both)
     pairs: list[Pair] = []
-    for what, a, b, c, d in SequenceMatcher(None, *kinds, autojunk=False).get_opcodes():
+    for what, a, b, c, d in SequenceMatcher(None, mine_are, others_are, autojunk=False).get_opcodes():
         if what == "equal":
             for mine, other in zip(both[0][a:b], both[1][c:d], strict=True):
                 pairs += _pairs(mine, other)
