@@ -27,7 +27,8 @@ def anatomy(packet: Packet, *, large: bool = False) -> Anatomy:
     """The anatomy of a packet of scapy's, such as one of a capture: ``lab.anatomy(capture[0])``.
 
     large: with letters for a projector. A packet that was built, not captured, is taken as scapy would send it; for a
-    hardware address that was left open, scapy asks the network then. Raises UsageError for what is no packet, or none that scapy can build.
+    hardware address that was left open, scapy asks the network then.
+    Raises UsageError for what is no packet, or none that scapy can build.
     """
     from lab.flow.dissecting import take_apart
 
