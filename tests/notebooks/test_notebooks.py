@@ -11,8 +11,14 @@ import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
 
+import lab
+from lab.services.postgresql import PostgreSQL
+
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+#: What lessons need beside this package: servers, and programs in PATH.
+SERVERS = {"your-own-service": PostgreSQL}
+TOOLS = {"your-own-service": ["curl"]}
 # Jupyter's own packages warn about each other; what our code warns about still fails.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning")
 
@@ -26,6 +32,18 @@ def notebook(request):
     return request.param
 
 
+@pytest.fixture
+def _installed(notebook, tool, missing):
+    """Skips a lesson for want of a program that it needs."""
+    for name in TOOLS.get(notebook.stem, ()):
+        tool(name)
+    try:
+        SERVERS.get(notebook.stem, object)()
+    except lab.Unavailable as error:
+        missing(str(error))
+
+
+@pytest.mark.usefixtures("_installed")
 def test_it_runs(notebook, tmp_path, world):
     document = nbformat.read(notebook, as_version=4)
     client = nbclient.NotebookClient(
