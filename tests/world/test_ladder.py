@@ -124,20 +124,23 @@ def flows_of(capture: lab.taps.captures.Capture, protocol: str) -> list[int]:
 def explained(seen: Iterable[tuple[int, int]], acked_all: bool, theirs: tuple, ours: tuple) -> bool:
     """Whether two views of a segment differ in what can be told in two ways only.
 
-    seen: the bytes that its sender had sent before, from and to, as relative numbers. acked_all: it acknowledges all
-    that the other side has sent. To tshark a segment below the highest number is "out of order" if it comes within the
-    round trip of the handshake, even if its bytes were seen already; here it is a retransmission then. Of bytes that
-    were not seen, nobody can tell. And an acknowledgement of all there is is no duplicate ACK (RFC 5681, 2).
+    seen: the bytes that its sender had sent before, from and to, as relative numbers; equal for what has none.
+    acked_all: it acknowledges all that the other side has sent. To tshark a segment below the highest number is "out of
+    order" if it comes within the round trip of the handshake, even if its bytes were seen already; here it is a
+    retransmission then. Of bytes that were not seen, nobody can tell; and if nothing but a bare acknowledgement has
+    overtaken them, nothing is told here. An acknowledgement of all there is is no duplicate ACK (RFC 5681, 2).
     """
     if theirs[:4] != ours[:4]:
         return False
     facts = dict(fact.split() for fact in ours[3])
-    begin, length = int(facts["seq"]), int(facts.get("len", 0))
+    begin, end = int(facts["seq"]), int(facts["seq"]) + int(facts.get("len", 0))
+    repeated = any(low < end and begin < high for low, high in seen)
     differ = theirs[4] ^ ours[4]
     if differ == {"out of order", "retransmission"}:
-        repeated = any(low < begin + length and begin < high for low, high in seen)
         return "retransmission" in ours[4] or not repeated
-    return differ == {"duplicate ACK"} and "duplicate ACK" in theirs[4] and acked_all
+    if differ in ({"out of order"}, {"retransmission"}) and differ <= theirs[4]:
+        return not repeated and any(begin < low == high for low, high in seen)
+    return differ == {"duplicate ACK"} and differ <= theirs[4] and acked_all
 
 
 def compare(path: Path, rows: list[Row]) -> None:
