@@ -18,7 +18,7 @@ _VERDICTS = {"good": "#00664b", "bad": WARM, "left": "#00507d", "unknown": QUIET
 #: From a field to the colour of its box, and a sign to be written in it, or "".
 Fill = Callable[[Field], tuple[str, str]]
 #: Inches between a box's edge and what is written in it.
-_INSET = 0.02
+_INSET = 0.01
 #: Letters of a value that are worth showing where not all of it fits.
 _LEAST = 4
 _BARE = "#f0f0f0"
@@ -57,7 +57,8 @@ class Look:
     @property
     def labels(self) -> list[tuple[Font, Font]]:
         """Fonts for name and value, from the one to be used where there is room."""
-        return [(self.font(size, bold=True), self.font(size)) for size in (8, 7.2, 6.5)]
+        bold = [(self.font(size, bold=True), self.font(size)) for size in (8, 7.2, 6.5)]
+        return [*bold, (self.font(6), self.font(6))]
 
     def height(self, diagram: Diagram) -> float:
         """Of the diagram with its ruler."""
@@ -133,7 +134,8 @@ def _label(sheet: Sheet, x: float, top: float, box: Box, diagram: Diagram, look:
     else:
         text = f"{sign}{text}"
     names, values = next((fonts for fonts in look.labels if fonts[0].fits(name, width)), look.labels[-1])
-    lines = _value(text, look, values, width, int((height - names.line) / values.line))
+    lines = _value(text, look, values, width, int((height - names.line) / values.line)) or [sign]
+    lines = [line for line in lines if line]
     if lines:
         values = next(fonts[1] for fonts in look.labels if all(fonts[1].fits(line, width) for line in lines))
     values = replace(values, color=INK if field.blank else _VERDICTS.get(field.verdict, INK))

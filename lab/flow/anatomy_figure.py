@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab.flow.anatomies import Anatomy, Comparison, Field, Layer
 from lab.flow.anatomy_diagram import INK, QUIET, WARM, Fill, Look, draw_diagram, keys
-from lab.flow.anatomy_words import LAYERS, color_of, compared, explained, heading, left_out, short, size_of, table
+from lab.flow.anatomy_words import LAYERS, color_of, compared, explained, left_out, short, size_of, table
 from lab.flow.boxes import Diagram, diagram
 from lab.flow.sheets import Font, Sheet, readable
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["draw_anatomy", "draw_comparison"]
 
 #: Inches.
-_WIDTH = 10.6
+_WIDTH = 11.0
 _MARGIN = 0.15
 _GAP = 0.25
 #: What fonts are multiplied by on a projector.
 _LARGE = 1.6
-_NOTEBOOK = Look(bit=0.138, row=0.37)
-_PROJECTOR = Look(bit=0.26, row=0.58, letters=_LARGE)
+_NOTEBOOK = Look(bit=0.15, row=0.37)
+_PROJECTOR = Look(bit=0.27, row=0.58, letters=_LARGE)
 #: Side by side.
-_HALF = Look(bit=0.119, row=0.37)
+_HALF = Look(bit=0.124, row=0.37)
 #: The least width of a column: a value can be written by hand there.
 _BLANK = 0.7
 #: Lines of one text in the list, at most.
@@ -101,7 +101,7 @@ def _bytes(look: Look) -> float:
 
 def _title(sheet: Sheet, x: float, width: float, anatomy: Anatomy, look: Look, y: float = _MARGIN) -> float:
     font, small = look.font(11, bold=True), look.font(8, color=QUIET)
-    y = sheet.column(x, y, font.wrap(readable(heading(anatomy)), width, 3), font)
+    y = sheet.column(x, y, font.wrap(readable(anatomy.title), width, 3), font)
     return sheet.column(x, y, [f"{anatomy.length:,} bytes"], small) + 0.12
 
 
@@ -125,7 +125,7 @@ def _list(drawn: Diagram, look: Look) -> list[list[Cell]]:
     signs = keys(drawn, look)
     rows: list[list[Cell]] = [
         [
-            (f"{signs.get(id(field), '')} {readable(field.name)}".strip(), bold),
+            (_unbroken(signs.get(id(field), ""), readable(field.name)), bold),
             ("?" if field.blank else readable(field.text), plain),
             (readable(explained(field)), plain),
         ]
@@ -133,6 +133,10 @@ def _list(drawn: Diagram, look: Look) -> list[list[Cell]]:
     ]
     more = len(drawn.layer.fields) - drawn.told
     return [*rows, [(f"… {more:,} more", quiet)]] if more else rows
+
+
+def _unbroken(sign: str, name: str) -> str:
+    return f"{sign}\N{NO-BREAK SPACE}{name}" if sign else name
 
 
 def _pairs(comparison: Comparison, look: Look) -> list[list[Cell]]:
@@ -162,7 +166,7 @@ def _block(sheet: Sheet, x: float, y: float, width: float, layer: Layer, number:
 
 def _widths(rows: Sequence[Sequence[Cell]], room: float) -> list[float]:
     """Of the list's columns: names and values as wide as they are, up to a part of the room; meanings have the rest."""
-    limits = (0.24 * room, 0.36 * room)
+    limits = (0.35 * room, 0.3 * room if any(len(row) > 2 and row[2][0] for row in rows) else 0.65 * room)
     first = [
         min(limit, max([_BLANK, *(row[i][1].width(row[i][0]) + 0.12 for row in rows if len(row) > i)]))
         for i, limit in enumerate(limits)

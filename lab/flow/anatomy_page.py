@@ -15,7 +15,6 @@ from lab.flow.anatomy_words import (
     color_of,
     compared,
     explained,
-    heading,
     is_exercise,
     key_signs,
     left_out,
@@ -32,8 +31,8 @@ __all__ = ["anatomy_page", "comparison_page"]
 #: Bytes of a packet that the dump shows; the rest of a huge one would only make the page slow.
 _DUMP = 2048
 _DUMP_LINE = 8
-#: Letters of a name that have room in the width of a bit.
-_LETTERS = 2.3
+#: Letters of a name that have room in the width of a bit; beside another packet it is less wide.
+_LETTERS, _LETTERS_BESIDE = 2.4, 1.75
 #: Bytes of an answer that the solution shows.
 _ANSWER = 16
 _POINTED = "--ground: #ffe98a; --frame: 1px solid; --stroke: 2.5px; --panel: block"
@@ -49,7 +48,7 @@ def anatomy_page(anatomy: Anatomy) -> str:
     fields = [field for drawn in layers for field in drawn.layer.fields[: drawn.told]]
     names = {id(field): f"f{number}" for number, field in enumerate(fields)}
     sections = "".join(
-        _section(drawn.layer, number, _diagram(drawn, names, {}) + _list(drawn, names))
+        _section(drawn.layer, number, _diagram(drawn, names, {}, _LETTERS) + _list(drawn, names))
         for number, drawn in enumerate(layers)
     )
     panels = "".join(
@@ -64,7 +63,7 @@ def anatomy_page(anatomy: Anatomy) -> str:
         f'<div class="dump">{_dump(layers, names)}</div><div class="panels">'
         f'<div class="soft">Point at a field or at a byte, or go on with the Tab key.</div>{panels}</div></aside></div>'
     )
-    return page(heading(anatomy), body, "anatomy.css", large=anatomy.large)
+    return page(anatomy.title, body, "anatomy.css", large=anatomy.large)
 
 
 def comparison_page(comparison: Comparison) -> str:
@@ -77,9 +76,9 @@ def comparison_page(comparison: Comparison) -> str:
         if field is not None
     }
     sides = "".join(
-        f'<div><h2 class="packet">{shown(heading(anatomy))}</h2><p class="soft">{anatomy.length:,} bytes</p>'
+        f'<div><h2 class="packet">{shown(anatomy.title)}</h2><p class="soft">{anatomy.length:,} bytes</p>'
         + "".join(
-            _section(layer, number, _diagram(diagram(layer), names, signs), same=True)
+            _section(layer, number, _diagram(diagram(layer), names, signs, _LETTERS_BESIDE), same=True)
             for number, layer in enumerate(anatomy.layers[:LAYERS])
         )
         + "</div>"
@@ -118,11 +117,11 @@ def _section(layer: Layer, number: int, content: str, *, same: bool = False) -> 
     )
 
 
-def _diagram(drawn: Diagram, names: Names, signs: dict[int, str]) -> str:
+def _diagram(drawn: Diagram, names: Names, signs: dict[int, str], letters: float) -> str:
     """A grid: the ruler is its first row, offsets are its first column, bytes its last; outlines lie behind labels."""
     if not drawn.rows:
         return ""
-    keys = _keys(drawn)
+    keys = _keys(drawn, letters)
     cells = [f'<div class="bit" style="grid-area:1/{bit + 2}">{bit}</div>' for bit in range(BITS)]
     cells.append(
         f'<svg style="grid-row:2/{len(drawn.rows) + 2}" viewBox="0 0 {BITS} {len(drawn.rows)}"'
@@ -137,19 +136,21 @@ def _diagram(drawn: Diagram, names: Names, signs: dict[int, str]) -> str:
             cells.append(
                 f'<div class="hex" style="grid-area:{number}/34">{_bytes(drawn, drawn.indices(row), names)}</div>'
             )
-    cells += [_label(box, drawn, names, signs, keys) for box in drawn.boxes if box.field]
+    cells += [_label(box, drawn, names, signs, keys, letters) for box in drawn.boxes if box.field]
     keyed = (f"{keys[id(each)]} {shown(short(each))}" for each in drawn.layer.fields if id(each) in keys)
     legend = ", ".join(dict.fromkeys(keyed))
-    return f'<div class="diagram">{"".join(cells)}</div>' + (f'<p class="soft">{legend}</p>' if legend else "")
+    return f'<div class="diagram">{"".join(cells)}</div>' + (f'<p class="legend">{legend}</p>' if legend else "")
 
 
-def _keys(drawn: Diagram) -> Names:
+def _keys(drawn: Diagram, letters: float) -> Names:
     """A sign for each field whose name is too long for its box, by the field's id."""
-    return key_signs(box.field for box in drawn.boxes if box.field and not _fits(short(box.field), drawn.place(box)))
+    return key_signs(
+        box.field for box in drawn.boxes if box.field and not _fits(short(box.field), drawn.place(box), letters)
+    )
 
 
-def _fits(text: str, parts: Sequence[Part]) -> bool:
-    return len(text) <= _LETTERS * (parts[0].end - parts[0].start)
+def _fits(text: str, parts: Sequence[Part], letters: float) -> bool:
+    return len(text) <= letters * (parts[0].end - parts[0].start)
 
 
 def _outline(box: Box, names: Names, signs: dict[int, str]) -> str:
@@ -162,14 +163,17 @@ def _outline(box: Box, names: Names, signs: dict[int, str]) -> str:
     )
 
 
-def _label(box: Box, drawn: Diagram, names: Names, signs: dict[int, str], keys: Names) -> str:
+def _label(box: Box, drawn: Diagram, names: Names, signs: dict[int, str], keys: Names, letters: float) -> str:
     """A field's name and value, and the sign of a comparison before whichever has room."""
     field, parts = box.field, drawn.place(box)
     assert field is not None  # noqa: S101 - the caller's
     sign = signs.get(id(field), "")
-    name = keys.get(id(field)) or (field.name if _fits(f"{sign} {field.name}", parts) else short(field))
+    name = keys.get(id(field)) or (field.name if _fits(f"{sign} {field.name}", parts, letters) else short(field))
     value = told(field)
-    name, value = (f"{sign} {name}", value) if _fits(f"{sign} {name}", parts) else (name, f"{sign}{value}")
+    if _fits(f"{sign} {name}", parts, letters):
+        name = f"{sign} {name}".strip()
+    elif sign:  # of a single bit there is room for no more: the table has its value
+        value = f"{sign}{value}" if _fits(f"{sign}{value}", parts, letters) else sign
     area = f"{parts[0].row + 2}/{parts[0].start + 2}/{parts[-1].row + 3}/{parts[0].end + 2}"
     return (
         f'<div class="name {"blank" * field.blank} {names.get(id(field), "")}" tabindex="0" style="grid-area:{area}">'

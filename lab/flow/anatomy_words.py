@@ -8,14 +8,14 @@ from itertools import chain, count
 from lab.flow.anatomies import Anatomy, Comparison, Field, Layer, Pair
 
 __all__ = [
-    "LAYERS", "VERDICTS", "color_of", "compared", "explained", "heading", "is_exercise", "key_signs",
+    "LAYERS", "VERDICTS", "color_of", "compared", "explained", "is_exercise", "key_signs",
     "left_out", "short", "size_of", "table", "told",
 ]  # fmt: skip
 
 _KEYS = "①②③④⑤⑥⑦⑧⑨⑩"  # and no more, in the font that matplotlib brings along
 #: Layers of a packet that are drawn: frames made to confuse have hundreds.
-LAYERS = 20
-#: The sign and the word for each verdict on a checksum.
+LAYERS = 16
+#: The sign for each verdict on a checksum, and the word where no meaning tells more.
 VERDICTS = {
     "good": ("✓", "good"),
     "bad": ("✗", "bad"),
@@ -50,13 +50,6 @@ def short(field: Field) -> str:
     return field.name.rpartition(".")[2]
 
 
-def heading(anatomy: Anatomy) -> str:
-    """Its title; of an exercise the layers only, as scapy's summary would tell what is to be found."""
-    if is_exercise(anatomy):
-        return " / ".join(layer.name for layer in anatomy.layers)
-    return anatomy.title
-
-
 def size_of(layer: Layer) -> str:
     """Its length in words, and what it is called by scapy."""
     count = len(layer.data)
@@ -72,14 +65,12 @@ def told(field: Field | None) -> str:
     return f"{field.text} {VERDICTS[field.verdict][0]}" if field.verdict else field.text
 
 
-def _verdict(field: Field) -> str:
-    """Sign and word for what was found of a checksum; "" of other fields, and of blank ones."""
-    return " ".join(VERDICTS[field.verdict]) if field.verdict and not field.blank else ""
-
-
 def explained(field: Field) -> str:
-    """Its meaning, after the verdict; nothing of a blank one."""
-    return "" if field.blank else ": ".join(filter(None, [_verdict(field), field.meaning]))
+    """Its meaning, after the sign of the verdict; nothing of a blank one."""
+    if field.blank or not field.verdict:
+        return "" if field.blank else field.meaning
+    sign, word = VERDICTS[field.verdict]
+    return f"{sign} {field.meaning or word}"
 
 
 def left_out(anatomy: Anatomy) -> str:

@@ -18,7 +18,7 @@ _FOLDED = 3
 #: Rows of a field that are shown before those that are folded.
 _HEAD = 2
 #: Rows of a layer that are told apart into fields; what comes then (hundreds of answers of DNS) is one box.
-_ROWS = 48
+_ROWS = 32
 
 
 @dataclass(frozen=True)

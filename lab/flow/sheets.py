@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -51,26 +51,42 @@ class Font:
         """As much of it as there is room for, with an ellipsis if that is not all."""
         if self.fits(text, width):
             return text
-        low, high = 0, len(text)  # so many letters fit, so many do not
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.fits(text[:middle] + "…", width) else (low, middle)
-        return text[:low].rstrip() + "…"
+        return text[: _most(len(text), lambda count: self.fits(text[:count] + "…", width))].rstrip() + "…"
 
     def wrap(self, text: str, width: float, lines: int) -> list[str]:
-        """At most so many lines of it, broken at spaces; within words where they are too long for a line."""
-        words = text.split()
+        """At most so many lines of it, broken at spaces; words too long for a line behind a dot or the like."""
+        words = [word for word in text.split(" ") if word]
         made: list[str] = []
         while words:
-            count = next((n for n in range(len(words), 1, -1) if self.fits(" ".join(words[:n]), width)), 1)
             if len(made) == lines - 1:
                 return [*made, self.shorten(" ".join(words), width)]
-            line, words = " ".join(words[:count]), words[count:]
-            if not self.fits(line, width):
-                most = next((n for n in range(len(line) - 1, 1, -1) if self.fits(line[:n], width)), 1)
-                line, words = line[:most], [line[most:], *words]
+            count = self._words(words, width)
+            if count:
+                line, words = " ".join(words[:count]), words[count:]
+            else:
+                word = words[0]
+                most = self._letters(word, width)
+                line, words = word[:most], [word[most:], *words[1:]]
             made.append(line)
         return made
+
+    def _words(self, words: Sequence[str], width: float) -> int:
+        """How many of them fit."""
+        return _most(len(words), lambda count: self.fits(" ".join(words[:count]), width))
+
+    def _letters(self, word: str, width: float) -> int:
+        """How many letters of it to write into a line: one at least, and as far as a sign rather than as fit."""
+        most = _most(len(word), lambda count: self.fits(word[:count], width)) or 1
+        return max(word.rfind(sign, most // 2, most) + 1 for sign in ".:,/-") or most
+
+
+def _most(count: int, fits: Callable[[int], bool]) -> int:
+    """The greatest number up to `count` that fits, 0 if none does; if a number fits, so do those below it."""
+    low, high = 0, count + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 @cache
