@@ -68,7 +68,7 @@ class Field:
     def to_json(self) -> dict[str, Any]:
         """It as a document, without what a blank one does not show."""
         shown = replace(self, value=None, text="?", meaning="", verdict="") if self.blank else self
-        return {name: _plain(getattr(shown, name)) for name in self.__dataclass_fields__}
+        return shown.__dict__ | {"value": _plain(shown.value, shown.text)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,12 +281,13 @@ def _numbers(layers: Collection[Layer]) -> Iterator[int]:
         yield seen[layer.name]
 
 
-def _plain(value: Any) -> Any:
-    """A value as JSON has it: bytes in hexadecimal, flags as their number, and what scapy made of several as text."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (bytes, bytearray)):
-        return value.hex()
+def _plain(value: Any, text: str) -> Any:
+    """A value as JSON has it: bytes in hexadecimal, flags as their number, and scapy's own objects as `text`."""
     if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return int(value) if hasattr(value, "flagrepr") else str(value)
+        plain = all(each is None or isinstance(each, (int, float, str, bytes)) for each in value)
+        return [_plain(each, text) for each in value] if plain else text
+    if value is None or isinstance(value, (int, float, str)):
+        return value
+    if isinstance(value, bytes):
+        return value.hex()
+    return int(value) if hasattr(value, "flagrepr") else text

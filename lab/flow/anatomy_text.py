@@ -148,7 +148,8 @@ def _diagram(layer: Layer, keys: dict[str, str]) -> list[str]:
         (box, first): _label(fields[box], width, keys) if fields else f"{len(layer.data):,} bytes"
         for box, (width, first) in _widest(rows).items()
     }
-    lines = [f"{layer.title}: bytes {layer.offset:,} to {layer.offset + len(layer.data) - 1:,}", *_RULER]
+    heading = f"{layer.title}: bytes {layer.offset:,} to {layer.offset + len(layer.data) - 1:,}"
+    lines = [*textwrap.wrap(heading, _COLUMNS), *_RULER]
     for above, below in pairwise([None, *rows, None]):
         rule = _rule(_boxes(above), _boxes(below))
         lines += [rule] if "+" in rule else []

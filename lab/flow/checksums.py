@@ -16,7 +16,7 @@ import numpy as np
 
 from lab.taps.packets import Packet
 
-__all__ = ["Verdict", "internet_sum", "verdict_of"]
+__all__ = ["Verdict", "verdict_of"]
 
 _TCP, _UDP, _ICMP, _ICMPV6 = 6, 17, 1, 58
 _IPV6_HEADER, _LEAST_IHL = 40, 5
@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
     meaning: str
 
 
-def internet_sum(data: bytes) -> int:
+def _sum(data: bytes) -> int:
     """The sum of 16-bit words in network order, in one's complement arithmetic; an odd byte is padded with zero."""
     total = int(np.frombuffer(data + bytes(len(data) % 2), ">u2").sum(dtype=np.int64))
     while total > 0xFFFF:
@@ -59,12 +59,15 @@ def verdict_of(layers: Sequence[tuple[int, Packet]], number: int, data: bytes, l
 
 
 class _Carrier(NamedTuple):
-    """What IP says of what it carries. family: 4 or 6. end: in the packet. fragment: it is a part only."""
+    """What IP says of what it carries. family: 4 or 6. end: where that ends in the packet, and `there`: where what is
+    there of it does, if it was quoted in part. fragment: it is a part only.
+    """
 
     family: int
     source: str
     destination: str
     end: int
+    there: int
     fragment: bool
 
 
@@ -81,12 +84,14 @@ def _of_what_ip_carries(
     covered = carrier.end - offset
     if protocol == _UDP:
         covered = int.from_bytes(data[offset + 4 : offset + 6]) or covered
+    if covered < place + 2:
+        return Verdict("unknown", "by its length, it does not even cover itself")
     pseudo = b"" if protocol == _ICMP else _pseudo_header(carrier, covered, protocol)
-    if pseudo and value == internet_sum(pseudo):
+    if pseudo and value == _sum(pseudo):
         return Verdict("left", "the sum of the pseudo-header alone: the rest is left to the device, on lo to nobody")
     if carrier.fragment:
         return Verdict("unknown", "it covers all fragments of the packet, and this is one of them")
-    if not place + 2 <= covered <= min(len(data), carrier.end) - offset:
+    if offset + covered > min(len(data), carrier.there):
         return Verdict("unknown", "it covers bytes that are not there")
     return _compared(data[offset : offset + covered], place, pseudo, udp=protocol == _UDP)
 
@@ -96,24 +101,22 @@ def _carrier(before: Sequence[tuple[int, Packet]], length: int) -> _Carrier | No
     from scapy.layers.inet import IP
     from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, IPv6ExtHdrRouting, IPv6ExtHdrSegmentRouting
 
-    found, end = None, length
+    found, there = None, length
     for offset, layer in before:
         if isinstance(layer, IP):
-            end = min(end, offset + layer.len) if layer.len else end  # 0 if it is longer than 65,535 bytes
-            found = _Carrier(4, layer.src, layer.dst, offset + layer.len if layer.len else end, _is_fragment(layer))
+            end = offset + layer.len if layer.len else there  # 0 if it is longer than 65,535 bytes
+            there = min(there, end)
+            found = _Carrier(4, layer.src, layer.dst, end, there, bool(layer.frag or layer.flags.MF))
         elif isinstance(layer, IPv6):
-            ends = offset + _IPV6_HEADER + layer.plen if layer.plen else end
-            found, end = _Carrier(6, layer.src, layer.dst, ends, False), min(end, ends)
+            end = offset + _IPV6_HEADER + layer.plen if layer.plen else there
+            there = min(there, end)
+            found = _Carrier(6, layer.src, layer.dst, end, there, False)
         elif found and isinstance(layer, IPv6ExtHdrFragment):
             found = found._replace(fragment=bool(layer.offset or layer.m))
         elif found and isinstance(layer, (IPv6ExtHdrRouting, IPv6ExtHdrSegmentRouting)) and layer.segleft:
             last = 0 if isinstance(layer, IPv6ExtHdrSegmentRouting) else -1  # that of RFC 8754 is in reverse order
             found = found._replace(destination=layer.addresses[last]) if layer.addresses else found
     return found
-
-
-def _is_fragment(layer: Packet) -> bool:
-    return bool(layer.frag or layer.flags.MF)
 
 
 def _pseudo_header(carrier: _Carrier, length: int, protocol: int) -> bytes:
@@ -126,7 +129,7 @@ def _pseudo_header(carrier: _Carrier, length: int, protocol: int) -> bytes:
 def _compared(covered: bytes, place: int, pseudo: bytes, *, udp: bool = False) -> Verdict:
     """Of the checksum at `place` of what it covers, with the pseudo-header that it covers too."""
     value = int.from_bytes(covered[place : place + 2])
-    right = 0xFFFF - internet_sum(pseudo + covered[:place] + bytes(2) + covered[place + 2 :])
+    right = 0xFFFF - _sum(pseudo + covered[:place] + bytes(2) + covered[place + 2 :])
     if udp and not right:
         right = 0xFFFF  # 0 would say that there is none
     if value % 0xFFFF == right % 0xFFFF and (value or not udp):  # 0 has two forms

@@ -66,8 +66,15 @@ def take_apart(packet: Packet, *, large: bool) -> Anatomy:
         warnings.append(f"only {len(data):,} of its {length:,} bytes were captured")
     if not data:
         warnings.append("not one byte of it is there: nothing can be told")
-    title = _printable(own.summary()) if data else "nothing"
+    title = _title(own) if data else "nothing"
     return Anatomy(title=title, layers=tuple(layers), length=length, warnings=tuple(warnings), large=large)
+
+
+def _title(packet: Packet) -> str:
+    try:
+        return _printable(packet.summary())
+    except Exception:  # whatever the summary of a malformed packet raises
+        return " / ".join(layer.__name__ for layer in packet.layers())
 
 
 class _Part(NamedTuple):
@@ -131,7 +138,8 @@ def _size(layer: Packet) -> int:
     """How many bytes are its own."""
     if layer.raw_packet_cache is not None:
         return len(layer.raw_packet_cache)
-    return len(layer.original) - len(layer.payload.original if layer.payload else b"")
+    carried = layer.payload.original if layer.payload else b""
+    return len(layer.original) - (len(carried) if layer.original.endswith(carried) else 0)
 
 
 def _not_told(layer: Packet) -> Iterator[str]:
@@ -176,21 +184,19 @@ def _text(place: Place) -> str:
     value, description = place.value, place.description
     if not place.bits and not value and isinstance(value, (bytes, list)):
         return "none"
-    if value is None or (isinstance(value, bytes) and not value):  # of an option of TCP, whose kind says it all
-        return ""
-    if isinstance(value, (bytes, bytearray)):
-        return _shortened(repr(bytes(value[:_SHORT]))[1:] + ("…" if len(value) > _SHORT else ""))
+    if isinstance(value, bytes):
+        return _shortened(repr(value[: _SHORT + 1])[1:]) if value else ""
     if place.name in _PORTS:
         return str(value)  # most that scapy has a name for are a client's
-    if description is None:
-        return _shortened(
-            "" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    if description is None:  # an option of TCP
+        return (
+            "" if value is None else _shortened(", ".join(map(str, value)) if isinstance(value, tuple) else str(value))
         )
     try:
         text = str(description.i2repr(place.owner, value))
     except Exception:  # a value that its own field can't tell, of a malformed packet
-        text = repr(value)
-    if isinstance(value, int) and not text[:1].isdigit():
+        text = str(value) if isinstance(value, (int, float, str)) else "nothing that can be shown"
+    if isinstance(value, int) and not text[:1].isdigit() and not text.endswith(f"({value})"):
         hexadecimal = type(described(description, place.owner, value)).__name__.startswith("X")
         text += f" ({value:#x})" if hexadecimal else f" ({value})"
     return _shortened(text or "none")

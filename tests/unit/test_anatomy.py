@@ -452,6 +452,7 @@ def looked_at(kind, data):
     if not data:
         packet.wirelen = 0
     anatomy = lab.anatomy(packet)
+    assert all(field.offset + field.bits <= 8 * len(layer.data) for layer in anatomy.layers for field in layer.fields)
     assert b"".join(layer.data for layer in anatomy.layers) == data
     assert all(len(line) <= 80 for line in anatomy.lines())
     json.dumps(anatomy.to_json())
@@ -462,6 +463,16 @@ def looked_at(kind, data):
 @given(kind=st.sampled_from(FIRST), data=st.binary(max_size=200))
 def test_any_bytes(kind, data):
     assert isinstance(looked_at(kind, data), Anatomy)
+
+
+def test_any_layer_that_scapy_knows():
+    rng = random.Random(9)
+    kinds = [kind for kind in scapy.conf.layers if kind is not scapy.NoPayload]
+    found = [looked_at(kind, rng.randbytes(rng.randrange(1, 100))) for kind in kinds]
+    assert len(found) > 1000
+    known = [each for each in found if all(any(field.bits for field in layer.fields) for layer in each.layers)]
+    assert len(known) > len(found) / 2
+    assert all(each.warnings for each in found if each not in known)
 
 
 @settings(deadline=None)
