@@ -147,7 +147,7 @@ class Speakers(Managed):
     def __init__(self, socket_at: SocketAt = socket.socket) -> None:
         self.warnings: tuple[str, ...] = ()
         self._failed = False
-        self._open: dict[Socket, tuple[Owner | None, int]] = {}  # whose, and when it was not there yet
+        self._open: dict[Socket, tuple[set[Owner], int]] = {}  # who has it, and when it was not there yet
         self._gone: list[Speaker] = []
         self._looked_ns = time.time_ns()
         self._stopping = threading.Event()
@@ -197,12 +197,13 @@ class Speakers(Managed):
             self._fail(error)
             return False
         now_ns, before = time.time_ns(), self._open
-        known = {each.inode: owner for each, (owner, _) in before.items()}
+        # A server that forks for each connection has it together with the child for a moment: so it is asked again.
+        known = {each.inode: have for each, (have, _) in before.items() if len(have) < 2 or not each.remote_port}
         asked = {each.inode for each in found} - known.keys()
         holders = owners(asked) if asked else {}
-        known |= {inode: _only(holders.get(inode, set())) for inode in asked}
-        since_ns = self._looked_ns
-        self._open = {each: before.get(each) or (known[each.inode], since_ns) for each in found}
+        known |= {inode: holders.get(inode, set()) for inode in asked}
+        fresh = (set[Owner](), self._looked_ns)
+        self._open = {each: (known[each.inode], before.get(each, fresh)[1]) for each in found}
         self._gone += [_speaker(each, *owned, now_ns) for each, owned in before.items() if each not in found]
         if len(self._gone) > _MAX_SOCKETS:
             del self._gone[_MAX_SOCKETS:]
@@ -229,13 +230,13 @@ def _only(holders: set[Owner]) -> Owner | None:
     return next(iter(holders)) if len(holders) == 1 else None
 
 
-def _speaker(each: Socket, owner: Owner | None, not_before_ns: int, not_after_ns: int) -> Speaker:
+def _speaker(each: Socket, holders: set[Owner], not_before_ns: int, not_after_ns: int) -> Speaker:
     if each.listening:
         remote = _LISTENING
     else:
         remote = endpoint(_text(each.remote), each.remote_port) if each.remote_port else _UNCONNECTED
     local = endpoint(_text(each.local), each.local_port)
-    return Speaker(each.protocol, local, remote, owner, not_before_ns, not_after_ns)
+    return Speaker(each.protocol, local, remote, _only(holders), not_before_ns, not_after_ns)
 
 
 def _text(address: bytes) -> str:

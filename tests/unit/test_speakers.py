@@ -152,6 +152,22 @@ def test_a_socket_of_two_processes_is_of_neither(pairs):
     assert found.owner is None
 
 
+def test_a_connection_is_his_who_keeps_it(pairs, wait_until):
+    """As of a server that forks for each connection."""
+    near = pairs[1]
+
+    def owner():
+        told = parse_speakers(speakers.comments())
+        return next(each.owner for each in told if each.local == where(near.getsockname()))
+
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[near.fileno()])
+    with child, Speakers() as speakers:
+        assert owner() is None
+        child.communicate(b"\n")
+        wait_until(lambda: owner() is not None, "one of the two is left")
+        assert owner().pid == os.getpid()
+
+
 def test_where_sockets_cannot_be_listed_it_says_so_and_goes_on():
     def refuse(*_):
         raise PermissionError(1, "Operation not permitted")
