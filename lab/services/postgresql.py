@@ -16,14 +16,13 @@ __all__ = ["PostgreSQL"]
 #: Where distributions keep what is not for users' PATH: Debian and its like, Fedora and PostgreSQL's own packages.
 _FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
 _FIX = "Install it (apt install postgresql on Debian and Ubuntu; postgresql-server on Fedora)"
-#: The data are scratch: nothing is synchronised to the disk. All shared memory is in files of the folder, or in none.
+#: The data are scratch, so nothing need be synchronised to the disk; and what is shared by its processes lies in files
+#: of the folder rather than in /dev/shm, where it would outlast a crash.
 _SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
     "full_page_writes": "off",
-    "shared_memory_type": "mmap",
     "dynamic_shared_memory_type": "mmap",
-    "logging_collector": "off",
 }
 #: Nobody comes in from outside of a world, so whoever is there is trusted.
 _TRUST = "local all all trust\nhost all all all trust\n"
@@ -32,7 +31,7 @@ _STATUS_LINE, _READY = 7, "ready"
 
 
 class PostgreSQL(Program):
-    """The newest that is installed."""
+    """That in PATH, or else the newest that is installed."""
 
     user = database = "postgres"
 
@@ -72,11 +71,14 @@ class PostgreSQL(Program):
 
 def _binaries() -> Path:
     """The folder of initdb and postgres. Raises Unavailable."""
-    found = [folder for pattern in _FOLDERS for folder in Path("/").glob(pattern[1:])]
-    if there := shutil.which("postgres"):
-        found.append(Path(there).resolve().parent)
-    complete = [folder for folder in found if shutil.which("initdb", path=folder) and (folder / "postgres").exists()]
-    if not complete:
-        what = f"PostgreSQL is not installed: no initdb and postgres in PATH or {', '.join(_FOLDERS)}"
-        raise Unavailable(what, errno=errno.ENOENT, fix=_FIX)
-    return max(complete, key=lambda folder: [int(number) for number in re.findall("[0-9]+", str(folder))])
+    named = [Path(there).resolve().parent] if (there := shutil.which("postgres")) else []
+    others = [folder for pattern in _FOLDERS for folder in Path("/").glob(pattern[1:])]
+    for folder in [*named, *sorted(others, key=_version, reverse=True)]:
+        if all((folder / name).exists() for name in ("initdb", "postgres")):
+            return folder
+    what = f"PostgreSQL is not installed: no initdb and postgres in PATH or {', '.join(_FOLDERS)}"
+    raise Unavailable(what, errno=errno.ENOENT, fix=_FIX)
+
+
+def _version(folder: Path) -> list[int]:
+    return [int(number) for number in re.findall("[0-9]+", folder.parent.name)]

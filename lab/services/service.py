@@ -34,7 +34,7 @@ _START_S = 60  # of which a slow machine takes a few for a new cluster of databa
 _STEP_S = 0.01
 #: How long a keeper may take to end: it waits for the server after each of its signals.
 _END_S = 60
-#: Below, a port is for servers that root starts, and ours run as somebody else.
+#: Below this a port is for servers that root starts, and ours run as somebody else.
 _LOWEST_PORT, _HIGHEST_PORT = 1024, (1 << 16) - 1
 _START_FIX = "See that the temporary folder (TMPDIR) has room, and can be entered by the user that it runs as"
 _FAILED = re.compile("could not|cannot|too long|error:|FATAL")
