@@ -6,7 +6,19 @@ import random
 
 from lab.flow.ladders import Fold, Ladder, Participant, Step
 
-STATES = ("SYN-SENT", "SYN-RECEIVED", "ESTABLISHED", "FIN-WAIT-1", "CLOSE-WAIT", "TIME-WAIT", None, None, None, None)
+STATES = (
+    "SYN-SENT",
+    "SYN-RECEIVED",
+    "ESTABLISHED",
+    "FIN-WAIT-1",
+    "CLOSE-WAIT",
+    "TIME-WAIT",
+    "SYN-SENT → SYN-RECEIVED",
+    None,
+    None,
+    None,
+    None,
+)
 MARKS = ("retransmission", "out of order", "reset", "zero window", "keep-alive", "window probe", "duplicate ACK",
          "12 segments in one frame", "bad checksum", "cut to 96 bytes", "after 3 lost frames")  # fmt: skip
 #: What files that somebody else wrote may hold; none of it may break a line, a figure, or a terminal.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.errors import UsageError
 from lab.flow import ladder_words as words
 from lab.flow.ladder_layout import shift_into
 from lab.flow.ladder_scale import draw_to_scale
@@ -17,18 +18,27 @@ if TYPE_CHECKING:
 __all__ = ["draw_ladder"]
 
 #: Inches, for letters of the usual size: between two columns, at least; beside the outer ones, for half of their names,
-#: at least; the longest state.
-_APART, _HEAD, _STATE = 1.0, 0.55, 1.1
-#: Between what belongs together; between an arrow and what is written above it; a break.
-_SPACE, _CLEAR, _BREAK = 0.08, 0.075, 0.2
+#: at least; the longest state, SYN-SENT → SYN-RECEIVED.
+_APART, _HEAD, _STATE = 1.0, 0.7, 2.1
+#: Between what belongs together; between an arrow and what is written above it, and the next row; a break.
+_SPACE, _CLEAR, _AFTER, _BREAK = 0.08, 0.075, 0.15, 0.2
 #: How much lower than it begins an arrow ends that took a known time.
 _SLANT = 0.05
+#: Rows of a picture, at most: beyond, it has more pixels than programs open.
+_ROWS = 300
 _NOTE = "At the left: time since the first packet, and since the row before."
 _BROKEN = "Lifelines are broken where more than 10 times the median passed."
 
 
 def draw_ladder(ladder: Ladder) -> ShownFigure:
-    """The ladder, as high as it has to be, and wider than a page only for more columns than that has room for."""
+    """The ladder, as high as it has to be, and wider than a page only for more columns than that has room for.
+
+    Raises UsageError if it would be too high for a picture.
+    """
+    if len(ladder) > _ROWS:
+        raise UsageError(
+            f"{len(ladder):,} rows are too many for a picture: ask for at most {_ROWS}, or save it as a page"
+        )
     return draw_to_scale(ladder) if ladder.to_scale else _Evenly(ladder).figure()
 
 
@@ -122,7 +132,7 @@ class _Evenly:
         self._paper.arrow(step, middle - slant, middle + slant)
         self._states(step, middle - slant, middle + slant)
         self._at(words.since(self._ladder, step), gap, middle)
-        return middle + 1.5 * _CLEAR * letters
+        return middle + _AFTER * letters
 
     def _line(self, step: Step, runs: list[Run], y: float) -> None:
         """Text about the middle of an arrow, or as near to it as there is room."""

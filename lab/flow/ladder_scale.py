@@ -41,7 +41,9 @@ class _ToScale:
         look, letters = self._look, self._look.letters
         self._left = [row.start_ns if isinstance(row, Fold) else words.left_ns(ladder, row) for row in ladder.rows]
         self._arrived = [row.end_ns if isinstance(row, Fold) else row.time_ns for row in ladder.rows]
-        self._marks = axis_marks(max(self._arrived, default=ladder.start_ns) - ladder.start_ns)
+        self._low, self._high = min([ladder.start_ns, *self._left]), max([ladder.start_ns, *self._arrived])
+        marks = axis_marks(self._high - self._low)
+        self._marks = [mark for mark in marks if ladder.start_ns + mark <= self._high]
         self._axis = MARGIN + max(look.time.width(format_ns(mark)) for mark in self._marks) + 0.1 * letters
         last = len(ladder.participants) - 1
         first = self._axis + 0.3 * letters
@@ -64,8 +66,7 @@ class _ToScale:
         space = 0.1 * look.letters
         top = paper.heads(numbers=True, right=paper.width - MARGIN) + space
         pitch = look.facts.line * 1.25
-        low, high = min([self._ladder.start_ns, *self._left]), max([self._ladder.start_ns, *self._arrived])
-        scale = Scale(low, high, top, top + max(_AXIS * look.letters, pitch * len(rows)))
+        scale = Scale(self._low, self._high, top, top + max(_AXIS * look.letters, pitch * len(rows)))
         self._draw_axis(scale)
         paper.lifelines(top - space, scale.bottom + space)
         middles = [scale.y((left + arrived) // 2) for left, arrived in zip(self._left, self._arrived, strict=True)]

@@ -183,7 +183,7 @@ class Paper:
 def _name(each: Participant, number: str, width: float, look: Look) -> list[str]:
     """In lines; the port of an endpoint that is too wide begins one."""
     name = number + readable(each.name)
-    if not look.name.fits(name, width) and each.kind == "endpoint" and ":" in name:
-        address, port = name.rsplit(":", 1)
+    address, _, port = name.rpartition(":")
+    if not look.name.fits(name, width) and each.kind == "endpoint" and (address.endswith("]") or ":" not in address):
         name = f"{address} :{port}"
     return look.name.wrap(name, width, _NAME)

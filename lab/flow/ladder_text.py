@@ -24,8 +24,8 @@ __all__ = ["ladder_lines"]
 _WIDTH = 80
 #: Cells of a time and the space behind it.
 _TIME = 10
-#: The longest state, SYN-RECEIVED, and a space.
-_STATE = 13
+#: The longest state and a space, of a few participants and of more: SYN-SENT → SYN-RECEIVED, SYN-RECEIVED.
+_STATE, _NARROW, _FEW = 24, 13, 3
 #: Cells of a payload for which a label gives up its place above the arrow's beginning.
 _SAID = 20
 
@@ -58,7 +58,8 @@ def _columns(ladder: Ladder) -> list[int]:
         max((cell_len(state) for column, state in words.states(ladder) if column == side), default=0)
         for side in (0, last)
     ]
-    left, right = (min(side + 1, _STATE) if side else 1 for side in sides)
+    most = _STATE if len(ladder.participants) <= _FEW else _NARROW
+    left, right = (min(side + 1, most) if side else 1 for side in sides)
     first, room = _TIME + left, _WIDTH - 1 - right - _TIME - left
     return [first + round(room * number / max(last, 1)) for number in range(last + 1)]
 
@@ -127,7 +128,9 @@ def _step(ladder: Ladder, step: Step, columns: list[int], gap: str, *, flow: boo
     arrow.put(start, "├" if start < end else "┤").put(end - 1 if start < end else end + 1, "▶" if start < end else "◀")
     for column, state in zip((start, end), step.states, strict=True):
         if state:
-            text = shorten(plain(state), _STATE - 1)
+            room = column - 1 - _TIME if column == left else _WIDTH - column - 2
+            text = plain(state)
+            text = shorten(text if cell_len(text) <= room else text.split(" → ")[-1], room)
             arrow.put(column - 1 - cell_len(text) if column == left else column + 2, text)
     return [str(above), str(arrow)]
 

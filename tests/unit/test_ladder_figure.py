@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 
 import pytest
 from made_ladders import NASTY, START_NS, by_chance, fold, handshake, ladder, step
@@ -11,7 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.patches import Polygon
 
+from lab.errors import UsageError
 from lab.flow.ladder_layout import Scale, axis_marks, shift_into, spread
+from lab.flow.ladder_sheet import Run, fitting, width_of
 from lab.flow.sheets import Font
 
 MODES = [pytest.param({"to_scale": scale, "large": large}, id=f"{'to scale' if scale else 'even'}{', large' * large}")
@@ -181,10 +184,13 @@ def test_a_ladder_without_rows_or_of_one_fold_is_drawn(to_scale):
         assert_nothing_overlaps(ladder(*rows, to_scale=to_scale).figure())
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_labels_are_spread_in_order_and_no_further_than_needed(seed):
-    import random
+def test_too_many_rows_for_a_picture_are_refused():
+    with pytest.raises(UsageError, match="301 rows are too many for a picture: ask for at most 300"):
+        ladder(*(step(n) for n in range(301))).figure()
 
+
+@pytest.mark.parametrize("seed", range(30))
+def test_labels_are_spread_in_order(seed):
     chance = random.Random(seed)
     wanted = sorted(chance.uniform(0, 10) ** chance.choice((1, 3)) / 10 ** chance.choice((0, 2)) for _ in range(20))
     wanted = [min(each, 10.0) for each in wanted]
@@ -192,8 +198,10 @@ def test_labels_are_spread_in_order_and_no_further_than_needed(seed):
     assert all(after - before >= 0.5 - 1e-9 for before, after in itertools.pairwise(heights))
     assert heights[0] >= 0
     assert heights[-1] <= 10
-    loose = spread([0, 3, 6, 9], 0.5, 0, 10)
-    assert loose == [0, 3, 6, 9]
+
+
+def test_labels_with_room_stay_where_they_want_to_be():
+    assert spread([0, 3, 6, 9], 0.5, 0, 10) == [0, 3, 6, 9]
 
 
 def test_labels_that_want_the_same_place_stand_around_it():
@@ -225,8 +233,6 @@ def test_something_is_moved_no_further_than_it_must():
 
 
 def test_runs_are_shortened_with_an_ellipsis_where_they_do_not_fit():
-    from lab.flow.ladder_sheet import Run, fitting, width_of
-
     font = Font(9)
     runs = [Run("one", font), Run("two " * 9, font), Run("three", font)]
     whole = fitting(runs, 99, 0.1)
