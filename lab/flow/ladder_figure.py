@@ -8,7 +8,7 @@ from lab.errors import UsageError
 from lab.flow import ladder_words as words
 from lab.flow.ladder_layout import shift_into
 from lab.flow.ladder_scale import draw_to_scale
-from lab.flow.ladder_sheet import MARGIN, PAGE, Look, Paper, Run, fitting, label_of, width_of
+from lab.flow.ladder_sheet import MARGIN, PAGE, SHADE, Look, Paper, Run, fitting, label_of, width_of
 from lab.flow.ladders import Fold, Ladder, Step
 from lab.flow.sheets import readable
 
@@ -26,6 +26,8 @@ _SPACE, _CLEAR, _AFTER, _BREAK = 0.08, 0.075, 0.15, 0.2
 _SLANT = 0.05
 #: Rows of a picture, at most: beyond, it has more pixels than programs open.
 _ROWS = 300
+#: Lines of a fold, at most.
+_FOLD = 3
 _NOTE = "At the left: time since the first packet, and since the row before."
 _BROKEN = "Lifelines are broken where more than 10 times the median passed."
 
@@ -100,15 +102,15 @@ class _Evenly:
     def _fold(self, fold: Fold, y: float) -> float:
         """Returns where the next row begins."""
         paper, look = self._paper, self._look
-        lines = paper.fold_lines(fold, numbers=self._numbers, width=self._right - self._left)
+        lines = look.facts.wrap(words.folded(fold, numbers=self._numbers), self._right - self._left, _FOLD)
         bottom = y + len(lines) * look.facts.line + 0.12 * look.letters
-        paper.shade(y + 0.02, bottom - 0.02)
+        paper.shade(self._left, y + 0.02, self._right, bottom - 0.02)
         self._at(words.since(self._ladder, fold), "", (y + bottom) / 2)
         y += 0.06 * look.letters
         for line in lines:
             run = [(0.0, Run(line, look.facts))]
             middle = sum(paper.columns[end] for end in words.span(fold)) / 2
-            paper.runs(shift_into(middle, width_of(run), self._left, self._right), y, run)
+            paper.runs(shift_into(middle, width_of(run), self._left, self._right), y, run, SHADE)
             y += look.facts.line
         return bottom
 

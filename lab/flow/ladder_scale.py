@@ -92,7 +92,8 @@ class _ToScale:
         """The arrow of a row, or the time that its packets took."""
         row, left, arrived = self._ladder.rows[number], self._left[number], self._arrived[number]
         if isinstance(row, Fold):
-            self._paper.shade(scale.y(left), max(scale.y(arrived), scale.y(left) + _THINNEST))
+            columns, top = self._paper.columns, scale.y(left)
+            self._paper.shade(columns[0], top, columns[-1], max(scale.y(arrived), top + _THINNEST))
         else:
             self._paper.arrow(row, scale.y(left), scale.y(arrived))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lab.flow import ladder_words as words
-from lab.flow.ladders import Fold, Ladder, Participant, Step
+from lab.flow.ladders import Ladder, Participant, Step
 from lab.flow.sheets import Font, Sheet, readable
 
 __all__ = ["MARGIN", "PAGE", "QUIET", "SHADE", "Look", "Paper", "Run", "fitting", "label_of", "width_of"]
@@ -24,10 +24,10 @@ _LIFELINE = "#8c8c8c"
 #: Of arrows, by the column that they leave from, in turn: Okabe and Ito (2008) without the warm ones.
 _SENDERS = ("#0072B2", "#009E73", "#CC79A7", "#56B4E9")
 _PROJECTOR = 1.6
-#: Lines of a head's name, its note, a fold, and anything below the ladder, at most.
-_NAME, _NOTE, _FOLD, _BELOW = 6, 2, 3, 4
-#: From back to front: what hides lifelines, what hides arrows' neighbours; texts are before all.
-_BACK, _HIDING, _ARROW = 2.1, 2.5, 2.6
+#: Lines of a head's name, its note, and anything below the ladder, at most.
+_NAME, _NOTE, _BELOW = 6, 2, 4
+#: From back to front, all before lifelines and behind texts: what hides lifelines, the strokes of a break, arrows.
+_GROUND, _STROKE, _ARROW = 2.1, 2.5, 2.6
 
 
 @dataclass(frozen=True)
@@ -129,16 +129,15 @@ class Paper:
             self.hide(x - size, middle - size, 2 * size, 2 * size)
             for y in (middle - size, middle + size):
                 self.sheet.line((x - 1.5 * size, y + size / 2), (x + 1.5 * size, y - size / 2), color=_LIFELINE,
-                                linewidth=1.1, zorder=_HIDING)  # fmt: skip
+                                linewidth=1.1, zorder=_STROKE)  # fmt: skip
 
-    def hide(self, x: float, y: float, width: float, height: float) -> None:
-        """Leaves a place of the lifelines white, to write on."""
-        self._area(x, y, width, height, "white", _BACK)
+    def hide(self, x: float, y: float, width: float, height: float, ground: str = "white") -> None:
+        """Takes a piece out of the lifelines, to write on."""
+        self._area(x, y, width, height, ground, _GROUND)
 
-    def shade(self, top: float, bottom: float) -> None:
-        """Shades the time of a fold across the lifelines."""
-        pad = 0.12 * self.look.letters
-        self._area(self.columns[0] - pad, top, self.columns[-1] - self.columns[0] + 2 * pad, bottom - top, SHADE, 1.0)
+    def shade(self, left: float, top: float, right: float, bottom: float) -> None:
+        """Shades the place of a fold, behind the lifelines."""
+        self._area(left, top, right - left, bottom - top, SHADE, 1.0)
 
     def _area(self, x: float, y: float, width: float, height: float, color: str, zorder: float) -> None:
         corners = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
@@ -161,16 +160,12 @@ class Paper:
         by_way = step.other_copy is not None and self.ladder.participants[step.source].kind == "device"
         return self._senders.get(step.other_copy, step.source) if by_way else step.source
 
-    def runs(self, x: float, y: float, placed: Sequence[tuple[float, Run]]) -> None:
-        """Texts beside each other, their first letter at (x, y), on white."""
+    def runs(self, x: float, y: float, placed: Sequence[tuple[float, Run]], ground: str = "white") -> None:
+        """Texts beside each other, their first letter at (x, y), on that ground."""
         if placed:
-            self.hide(x - 0.02, y, width_of(placed) + 0.04, placed[0][1].font.line)
+            self.hide(x - 0.02, y, width_of(placed) + 0.04, placed[0][1].font.line, ground)
         for begin, run in placed:
             self.sheet.text(x + begin, y, run.text, run.font)
-
-    def fold_lines(self, fold: Fold, *, numbers: bool, width: float) -> list[str]:
-        """What a fold leaves out, in lines of that width."""
-        return self.look.facts.wrap(words.folded(fold, numbers=numbers), width, _FOLD)
 
     def footer(self, y: float, note: str) -> float:
         """What stands below the ladder, and how to read it. Returns where the sheet ends."""
