@@ -219,9 +219,6 @@ _ECHO: dict[str, Rule] = {
     "seq": "which request of that ping; the reply has the same",
 }
 _CODE_0 = {0: "the only code of this type"}
-_ECHO_DATA: dict[str, Rule] = {
-    "data": lambda p: f"{len(p.value):,} bytes, which the reply must repeat" if p.value else "none"
-}
 _TARGET = "the address that it is about"
 _RESERVED = {0: "0, as it must be"}
 
@@ -294,7 +291,16 @@ IP_LAYERS: dict[str, dict[str, Rule]] = {
         "unused": lambda p: "0, as it must be" if p.value == 0 else "",
         "addr_mask": address_kind,
     },
-    "ICMPv6EchoRequest": {**_ICMPV6, **_ECHO, **_ECHO_DATA},
+    "ICMPv6EchoRequest": {
+        **_ICMPV6,
+        **_ECHO,
+        "data": lambda p: f"{len(p.value):,} bytes, which the reply must repeat" if p.value else "none",
+    },
+    "ICMPv6EchoReply": {
+        **_ICMPV6,
+        **_ECHO,
+        "data": lambda p: f"{len(p.value):,} bytes, those of the request" if p.value else "none",
+    },
     "ICMPv6DestUnreach": {**_CODED, "code": _UNREACHABLE_V6},
     "ICMPv6PacketTooBig": {**_ICMPV6, "mtu": lambda p: f"at most {p.value:,} bytes fit the next link"},
     "ICMPv6TimeExceeded": {

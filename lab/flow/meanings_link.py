@@ -101,5 +101,13 @@ LINK_LAYERS: dict[str, dict[str, Rule]] = {
         "ifindex": lambda p: f"seen on interface {p.value}",
         "reserved": "0, as it must be",
     },
-    "Loopback": {"type": {2: "IPv4 (AF_INET)", 24: "IPv6 (AF_INET6)", 28: "IPv6 (AF_INET6)", 30: "IPv6 (AF_INET6)"}},
+    "Loopback": {
+        "type": {
+            2: "IPv4 (AF_INET)",
+            10: "IPv6 (AF_INET6)",
+            24: "IPv6 (AF_INET6)",
+            28: "IPv6 (AF_INET6)",
+            30: "IPv6 (AF_INET6)",
+        }
+    },
 }

@@ -151,9 +151,7 @@ TRANSPORT_LAYERS: dict[str, dict[str, Rule]] = {
         "options.Timestamp": lambda p: (
             f"its clock shows {p.value[0]}; the last that it saw of the other was {p.value[1]}"
         ),
-        "options.WScale": lambda p: (
-            f"its windows are counted in {1 << min(p.value, 14):,} bytes, from the next segment on"
-        ),
+        "options.WScale": lambda p: f"its windows are counted in {1 << min(p.value, 14):,} bytes, but in SYNs",
         "options.NOP": "fills one byte, so that what follows is aligned",
         "options.EOL": "no more options",
         "options.padding": "fills up to a multiple of 4 bytes",

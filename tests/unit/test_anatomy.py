@@ -291,6 +291,11 @@ def test_meanings_follow_the_values(family):
     data = lab.anatomy(carried(family, scapy.TCP(flags="PA", seq=2**32 - 2) / b"four"))
     assert "next byte is 2" in data["seq"].meaning
     assert "HTTP" in syn["TCP.dport"].meaning
+    for reply in (False, True):
+        said = "those of the request" if reply else "the reply must repeat"
+        version_6 = (scapy.ICMPv6EchoReply if reply else scapy.ICMPv6EchoRequest)(data=b"four")
+        echo = lab.anatomy(carried(family, scapy.ICMP(type=0 if reply else 8) / b"four" if family == 4 else version_6))
+        assert said in echo["load" if family == 4 else "data"].meaning
     hops = "ttl" if family == 4 else "hlim"
     packet = carried(family, INSIDE["UDP"](family))
     packet.setfieldval(hops, 60)
