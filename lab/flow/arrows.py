@@ -61,12 +61,13 @@ def other_copies(columns: Columns, numbers: Array) -> Array:
     return np.where(columns["direction"][numbers] == OUT, -1, found)
 
 
-def make_arrows(columns: Columns, found: Conversations, flow: Array, from_client: Array, cast: Cast) -> Arrows:
+def make_arrows(
+    columns: Columns, found: Conversations, place: Array, flow: Array, from_client: Array, cast: Cast
+) -> Arrows:
     """An arrow for each packet of the conversations of `cast`; two, by way of its device, for one seen twice there.
 
-    flow, from_client: of each frame of the conversations, as it is shown.
+    place: of the packets, in the arrays of ``Conversations``. flow, from_client: of each frame there, as it is shown.
     """
-    place = np.flatnonzero(np.isin(flow, cast.flows))
     place = place[np.argsort(found.rows[place], kind="stable")]
     number, by_client = found.rows[place], from_client[place]
     columns_of = np.zeros((int(flow.max(initial=0)) + 1, 2), np.int64)

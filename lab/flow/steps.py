@@ -43,6 +43,7 @@ _UNFOLDED, _ALL_UNFOLDED = 200, 1000
 def find_ladder(
     frames: FrameFile,
     flows: Sequence[int] = (),
+    numbers: range | None = None,
     *,
     by: str = "endpoint",
     both_copies: bool = False,
@@ -52,6 +53,7 @@ def find_ladder(
 ) -> Ladder:
     """The ladder of some conversations of a capture, the first ones if none is named.
 
+    numbers: of the frames that are shown, from 0; None: all. What is told of them rests on all.
     by: what has a column of its own, an "endpoint" or a "process" (of which the capture is sure). both_copies: whether
     the two copies of a packet on lo are two arrows, by way of the device. packets: how many rows there are at most; the
     least interesting ones beyond are folded. to_scale, large: as ``Ladder`` has them.
@@ -69,15 +71,21 @@ def find_ladder(
     interfaces = interface_names(frames)
     table = with_speakers(flow_table(columns, found, interfaces), parse_speakers(frames.comments))
     flow, from_client = adopt_errors(frames, columns, found, table)
+    visible = np.isin(found.rows, np.array(numbers)) if numbers is not None else np.ones(len(found.rows), bool)
+    if not visible.any():
+        raise CaptureError(f"there is no conversation in these {len(numbers or ()):,} frames of {name}: take others")
     cast = Cast(by)
-    chosen, told = choose(table, flows, cast, np.bincount(flow, minlength=len(table)))
+    chosen, told = choose(table, flows, cast, np.bincount(flow[visible], minlength=len(table)))
+    visible &= np.isin(flow, cast.flows)
+    if not visible.any():
+        raise CaptureError(f"{name}: nothing of that conversation is in these frames; take others")
     if both_copies:
-        twice = np.isin(flow, cast.flows) & (other_copies(columns, found.rows) >= 0)
+        twice = visible & (other_copies(columns, found.rows) >= 0)
         if not twice.any():
             raise CaptureError(f"{name} has no packet twice: capture with --both-copies, on lo")
         for interface in np.unique(columns["interface"][found.rows[twice]]).tolist():
             cast.add_device(interface, interfaces[interface])
-    arrows = make_arrows(columns, found, flow, from_client, cast)
+    arrows = make_arrows(columns, found, np.flatnonzero(visible), flow, from_client, cast)
     segments = tcp.read_tcp(columns, found)
     changes = changes_of(columns, found, segments, cast.flows)
     shown = kept(interest_of(columns, arrows, segments.marks, changes), packets)

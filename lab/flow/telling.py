@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ COLUMNS = (
 
 #: Bytes of a payload that are looked at, and letters of it that are told.
 _LOOKED_AT, _LETTERS = 200, 80
+#: Bytes of the headers of UDP and ICMP.
+_HEADER = 8
 _UNPRINTABLE = re.compile(r"[^ -~\u00a0-\U0010ffff]+")
 _WORD = re.compile(r"[ -~\u00a0-\U0010ffff]{4}")
 
@@ -47,17 +50,23 @@ def told(
         title = icmp_name(row["family"], row["icmp_type"], row["icmp_code"])
         facts = [f"id {row['icmp_id']}", f"seq {row['icmp_seq']}"] if _has(row, "echo") else []
     if _has(row, "fragment"):
-        if row["fragment_offset"]:
-            title = "fragment"
-        first = row["fragment_offset"]
-        last = first + row["payload_length"] - 1 + (8 if title == "UDP" else 0)
-        more = "more follow" if row["more_fragments"] else "the last"
-        facts += [f"fragment {row['fragment_id']}", f"bytes {first} to {last}", more]
+        title = "fragment" if row["fragment_offset"] else f"{title} fragment"
+        facts += _fragment(row)
     elif _has(row, "payload") and row["payload_length"] and not (_has(row, "icmp") and not _has(row, "echo")):
         facts.append(f"len {row['payload_length']}")
     if _has(row, "vlan"):
         facts.append(f"vlan {row['vlan'] & VLAN_NUMBER}")
     return title, tuple(facts), tuple(_marks(row, marks, segments))
+
+
+def _fragment(row: Row) -> list[str]:
+    """Which, and which bytes of the whole packet it has, counted from behind the IP header."""
+    first, size = row["fragment_offset"], row["payload_length"]
+    if not first and (_has(row, "icmp") or row["protocol"] == socket.IPPROTO_UDP):
+        size += _HEADER
+    known = first or not _has(row, "tcp")  # whose header's length is not at hand
+    place = [f"bytes {first} to {first + size - 1}"] if known else []
+    return [f"IP id {row['fragment_id']}", *place, "more follow" if row["more_fragments"] else "the last"]
 
 
 def _marks(row: Row, marks: Sequence[str], segments: int) -> list[str]:

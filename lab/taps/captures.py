@@ -96,6 +96,17 @@ class Packets(Sequence[Packet]):
         """A row a frame, an array a column; numbers that are null become NaN."""
         return plain_columns(self.to_polars(*names))
 
+    def ladder(self, *flows: int, **options: Any) -> Ladder:
+        """Its packets as arrows between their ends: ``capture.ladder()``, ``capture[100:140].ladder(to_scale=True)``.
+
+        flows: numbers of those conversations, as ``Capture.flows`` has them; none: the first ones. options: those of
+        ``lab.flow.steps.find_ladder``. Of a slice it shows only those packets, and knows the others. Raises UsageError,
+        CaptureError if there is no conversation.
+        """
+        from lab.flow.steps import find_ladder
+
+        return find_ladder(self.frames, flows, self.numbers, **options)
+
     @property
     def _name(self) -> str:
         return _printable(Path(self.frames.path).name)
@@ -200,16 +211,6 @@ class Capture(Packets, Managed):
         from lab.taps.transit import find_transit
 
         return find_transit(self._grown())
-
-    def ladder(self, *flows: int, **options: Any) -> Ladder:
-        """Its packets as arrows between their ends: ``capture.ladder()``, ``capture.ladder(2, to_scale=True)``.
-
-        flows: numbers of those conversations, as ``flows()`` has them; none: the first ones. options: those of
-        ``lab.flow.steps.find_ladder``. Raises UsageError, CaptureError if there is no conversation.
-        """
-        from lab.flow.steps import find_ladder
-
-        return find_ladder(self._grown(), flows, **options)
 
     def _sentences(self) -> list[str]:
         names = ", ".join(dict.fromkeys(filter(None, self.interfaces)))

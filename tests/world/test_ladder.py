@@ -276,11 +276,11 @@ def test_fragments_are_what_tshark_sees(recorded, printed, family):
         more = first(row, "ip.flags.mf", "ipv6.fraghdr.more") in ("1", "True")
         ident = int(first(row, "ip.id", "ipv6.fraghdr.ident"), 0)
         facts = (
-            f"fragment {ident}",
+            f"IP id {ident}",
             f"bytes {begin} to {begin + size - 1}",
             "more follow" if more else "the last",
         )
-        wanted.append((int(first(row, "frame.number")), "fragment" if begin else "UDP", facts))
+        wanted.append((int(first(row, "frame.number")), "fragment" if begin else "UDP fragment", facts))
     assert len(wanted) == 6
     with lab.read(path) as capture:
         steps = rows_of(capture.ladder(*flows_of(capture, "udp")))
