@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from dataclasses import asdict
 
@@ -11,13 +12,14 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from PIL import Image
 
 import lab
 from lab.conditions import BASELINES, ECHOED, LINKS, PROBES
 from lab.figures import KINDS, save
 from lab.figures.ridge import density
 from lab.figures.stages import LOOKS
-from lab.figures.style import REST, line_of, mark_of
+from lab.figures.style import REST, context, line_of, mark_of
 from lab.impairments import Impairment
 from lab.records import RECEIVED, RECORD, STAMPS
 from lab.studies import Study
@@ -614,3 +616,17 @@ def test_the_users_own_settings_change_nothing(study, tmp_path):
     with mpl.rc_context({"savefig.dpi": 30, "savefig.facecolor": "red", "font.size": 30}):
         assert save(study(RUNS, name="again").plot(), tmp_path / "set.png").read_bytes() == plain
         assert study(RUNS, name="third").plot()._repr_png_().startswith(b"\x89PNG")
+
+
+def test_what_a_notebook_keeps_is_small_and_looks_the_same(study, tmp_path):
+    figure = study(RUNS).plot()
+    shown = figure._repr_png_()
+    whole = tmp_path / "whole.png"
+    with context():
+        figure.savefig(whole, dpi="figure")
+    assert len(shown) < whole.stat().st_size / 2
+    pixels, expected = (np.asarray(Image.open(each).convert("RGB"), int) for each in (io.BytesIO(shown), whole))
+    assert pixels.shape == expected.shape
+    differ = abs(pixels - expected)
+    assert differ.max() < 32  # of 255
+    assert differ.mean() < 0.5
