@@ -19,7 +19,7 @@ __all__ = ["draw_ladder"]
 
 #: Inches, for letters of the usual size: between two columns, at least; beside the outer ones, for half of their names,
 #: at least; the longest state, SYN-SENT → SYN-RECEIVED.
-_APART, _HEAD, _STATE = 1.0, 0.7, 2.1
+_APART, _HEAD, _STATE = 1.15, 0.7, 2.1
 #: Between what belongs together; between an arrow and what is written above it, and the next row; a break.
 _SPACE, _CLEAR, _AFTER, _BREAK = 0.08, 0.075, 0.15, 0.2
 #: How much lower than it begins an arrow ends that took a known time.

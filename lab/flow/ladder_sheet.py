@@ -157,8 +157,9 @@ class Paper:
 
     def _sender(self, step: Step) -> int:
         """The column of who sent it: of what comes from a device, that of its other copy."""
-        by_way = step.other_copy is not None and self.ladder.participants[step.source].kind == "device"
-        return self._senders.get(step.other_copy, step.source) if by_way else step.source
+        if step.other_copy is None or self.ladder.participants[step.source].kind != "device":
+            return step.source
+        return self._senders.get(step.other_copy, step.source)
 
     def runs(self, x: float, y: float, placed: Sequence[tuple[float, Run]], ground: str = "white") -> None:
         """Texts beside each other, their first letter at (x, y), on that ground."""
@@ -179,6 +180,7 @@ def _name(each: Participant, number: str, width: float, look: Look) -> list[str]
     """In lines; the port of an endpoint that is too wide begins one."""
     name = number + readable(each.name)
     address, _, port = name.rpartition(":")
-    if not look.name.fits(name, width) and each.kind == "endpoint" and (address.endswith("]") or ":" not in address):
+    has_port = each.kind == "endpoint" and (address.endswith("]") or (address and ":" not in address))
+    if has_port and not look.name.fits(name, width):
         name = f"{address} :{port}"
     return look.name.wrap(name, width, _NAME)

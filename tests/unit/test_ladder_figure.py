@@ -75,6 +75,24 @@ def test_eight_participants_with_long_names_and_forty_packets_of_one_instant(mod
     assert shown.count(":65535") == 8
 
 
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("198.51.100.1:65535", ["198.51.100.1", ":65535"]),
+        ("[2001:db8::1]:65535", ["[2001:db8::1]", ":65535"]),
+        ("198.51.100.1", ["198.51.100.1"]),
+        ("2001:db8::1", ["2001:db8::1"]),
+    ],
+)
+def test_a_name_without_room_goes_on_in_the_next_line_and_its_port_begins_one(name, lines):
+    heads = [
+        text.get_text()
+        for text in ladder(step(1), names=[name] * 8).figure().axes[0].texts
+        if text.get_weight() == "bold"
+    ]
+    assert [heads.count(line) for line in lines] == [8] * len(lines)
+
+
 @pytest.mark.parametrize("to_scale", [False, True])
 @pytest.mark.parametrize("text", NASTY, ids=range(len(NASTY)))
 def test_text_from_files_is_harmless(text, to_scale):
