@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from lab.flow import ladder_words as words
 from lab.flow.ladders import Fold, Ladder, Participant, Row, Step
 from lab.flow.pages import facts, fill, page, shown, warnings
 from lab.units import format_bytes, format_ns
 
 __all__ = ["ladder_page"]
 
-_SIGNS = {"retransmission": "↻", "reset": "✗"}
-_OTHER_SIGN = "!"
 #: The line of the grid on which the first participant's lifeline is; those of the others are two further each.
 _FIRST_LINE = 4
 #: How much of the width of the drawing to scale the participants have; in the rest are the lines to the labels.
@@ -30,10 +29,6 @@ _TICKS = 8
 def ladder_page(ladder: Ladder) -> str:
     """The page of a ladder, which needs nothing but itself."""
     return page(ladder.title, _Body(ladder).html(), "ladder.css", large=ladder.large)
-
-
-def _sign(mark: str) -> str:
-    return _SIGNS.get(mark, _OTHER_SIGN)
 
 
 def _percent(fraction: float) -> str:
@@ -86,6 +81,7 @@ class _Body:
 
     def __init__(self, ladder: Ladder) -> None:
         self._ladder = ladder
+        self._ambiguous = words.ambiguous(ladder)
         begin_ns = min(map(self._left_ns, ladder.rows), default=0)
         self._scale = _Scale(begin_ns, max(map(_end_ns, ladder.rows), default=0) - begin_ns)
 
@@ -105,19 +101,10 @@ class _Body:
             lifelines=self._lifelines(),
             axis=self._axis(),
             rows=self._rows(),
-            signs=" ".join((*_SIGNS.values(), _OTHER_SIGN)),
         )
 
-    def _both_copies(self, step: Step) -> bool:
-        """Whether an arrow is both copies of a packet, rather than one on its way to or from the device."""
-        ends = {self._ladder.participants[column].kind for column in (step.source, step.target)}
-        return step.other_copy is not None and "device" not in ends
-
     def _left_ns(self, row: Row) -> int:
-        """When it was first seen: of both copies of a packet, the one that goes out."""
-        if isinstance(row, Fold):
-            return row.start_ns
-        return row.time_ns - (row.transit_ns or 0) * self._both_copies(row)
+        return row.start_ns if isinstance(row, Fold) else words.left_ns(self._ladder, row)
 
     def _heads(self) -> str:
         return "".join(
@@ -133,22 +120,25 @@ class _Body:
         )
 
     def _rows(self) -> str:
-        made, before_ns = [], self._ladder.start_ns
-        for number, row in enumerate(self._ladder.rows):
-            label = (number + 0.5) / len(self._ladder)  # where its label is, if times are to scale
-            made.append(
-                self._fold(row, before_ns, label) if isinstance(row, Fold) else self._step(row, before_ns, label)
-            )
+        rows = self._ladder.rows
+        made, before_ns = [], None
+        for number, (row, long) in enumerate(zip(rows, words.breaks(words.gaps(self._ladder)), strict=True)):
+            times = self._times(row, before_ns, long=long)
+            label = (number + 0.5) / len(rows)  # where its label is, if times are to scale
+            if isinstance(row, Fold):
+                made.append(self._fold(row, times, before_ns, label))
+            else:
+                made.append(self._step(row, times, before_ns, label))
             before_ns = _end_ns(row)
         return "\n".join(made)
 
-    def _times(self, row: Row, before_ns: int) -> str:
-        gap_ns = _begin_ns(row) - before_ns
-        gap = f"+{format_ns(gap_ns)}" if gap_ns else ""
-        since = format_ns(_begin_ns(row) - self._ladder.start_ns)
-        return f'<span class="time">{since}</span><span class="gap">{gap}</span>'
+    def _times(self, row: Row, before_ns: int | None, *, long: bool = False) -> str:
+        """When it begins, and how long that is after the row before."""
+        gap = words.gap_text(None if before_ns is None else _begin_ns(row) - before_ns)
+        kind = "gap long" if long else "gap"
+        return f'<span class="time">{words.since(self._ladder, row)}</span><span class="{kind}">{gap}</span>'
 
-    def _step(self, step: Step, before_ns: int, label: float | None = None) -> str:
+    def _step(self, step: Step, times: str, before_ns: int | None, label: float | None = None) -> str:
         """A packet. label: None if it is part of a fold, and never drawn to scale."""
         left, right = sorted((step.source, step.target))
         to_right = step.source == left
@@ -159,21 +149,22 @@ class _Body:
             + _state("right", states[1], _place(_line(right), -1))
         )
         return (
-            f'<li class="step row{" marked" if step.marks else ""}" tabindex="0">{self._times(step, before_ns)}{cells}'
+            f'<li class="step row{" troubled" if words.troubled(step) else ""}" tabindex="0">{times}{cells}'
             f"{_arrow(left, right, to_right)}{'' if label is None else self._true_arrow(step, label)}"
             f'<div class="panel">{self._panel(step, before_ns)}</div></li>'
         )
 
     def _label(self, step: Step) -> str:
         """What is written above an arrow: what it is and its numbers; below, what it says."""
-        numbers = ", ".join(f'<span class="whole">{shown(fact)}</span>' for fact in step.facts)
+        told = (*step.facts, f"flow {step.flow}") if self._ambiguous else step.facts
+        numbers = ", ".join(f'<span class="whole">{shown(fact)}</span>' for fact in told)
         parts = [f"<b>{shown(step.title)}</b>", _marks(step), numbers]
-        if step.transit_ns is not None and self._both_copies(step):
-            parts.append(f'<span class="soft">· {format_ns(step.transit_ns)} on its way</span>')
+        if transit := words.transit(self._ladder, step):
+            parts.append(f'<span class="soft whole">· {transit}</span>')
         said = f'<bdi class="said mono">{shown(step.payload)}</bdi>' if step.payload else ""
         return f"<span>{' '.join(filter(None, parts))}</span>{said}"
 
-    def _panel(self, step: Step, before_ns: int) -> str:
+    def _panel(self, step: Step, before_ns: int | None) -> str:
         """All that is known of a packet."""
         source, target = (self._ladder.participants[column] for column in (step.source, step.target))
         states = (
@@ -187,7 +178,7 @@ class _Body:
             "other copy": copy,
             "seen at": _clock(step.time_ns),
             "since start": f"{step.time_ns - self._ladder.start_ns:,} ns",
-            "gap": f"{step.time_ns - before_ns:,} ns",
+            "gap": "" if before_ns is None else f"{step.time_ns - before_ns:,} ns",
             "length": f"{step.length:,} bytes",
             "from": _full_name(source),
             "to": _full_name(target),
@@ -200,13 +191,16 @@ class _Body:
         }
         return f"<b>{shown(step.title)}</b>{facts(known.items())}"
 
-    def _fold(self, fold: Fold, before_ns: int, label: float) -> str:
+    def _fold(self, fold: Fold, times: str, before_ns: int | None, label: float) -> str:
         took = format_ns(fold.end_ns - fold.start_ns)
         ways = "".join(self._way(*way) for way in fold.ways)
-        cells = f'{self._times(fold, before_ns)}<span class="told">⋮ {fold.packets:,} packets in {took}</span>{ways}'
+        cells = f'{times}<span class="told">⋮ {fold.packets:,} packets in {took}</span>{ways}'
         if fold.steps:
-            before = (before_ns, *(step.time_ns for step in fold.steps))
-            steps = "\n".join(map(self._step, fold.steps, before))
+            before = (before_ns, *(step.time_ns for step in fold.steps[:-1]))
+            steps = "\n".join(
+                self._step(step, self._times(step, at_ns), at_ns)
+                for step, at_ns in zip(fold.steps, before, strict=True)
+            )
             cells = f'<details><summary class="row">{cells}</summary><ol>\n{steps}\n</ol></details>'
         else:
             cells = f'<div class="row">{cells}</div>'
@@ -284,7 +278,10 @@ def _state(side: str, state: str | None, place: str) -> str:
 
 
 def _marks(step: Step) -> str:
-    return " ".join(f'<span class="warm">{_sign(mark)} {shown(mark)}</span>' for mark in step.marks)
+    return " ".join(
+        f'<span class="{"warm" if words.trouble(mark) else "soft whole"}">{shown(words.marked(mark))}</span>'
+        for mark in step.marks
+    )
 
 
 def _full_name(participant: Participant) -> str:

@@ -82,8 +82,8 @@ def test_all_that_is_known_of_a_packet_is_in_its_panel():
         "127.0.0.1:80: SYN-RECEIVED; 127.0.0.1:40000: ESTABLISHED", "↻ retransmission", "some words",
     )  # fmt: skip
     assert [text for text in known if text not in panel] == []
-    # What is to be seen at once. The target of this one is on the left.
-    assert shown.texts["label"][1] == "SYN ACK ↻ retransmission seq 0, ack 1 · 4.32 µs on its waysome words"
+    # What is to be seen at once: the target is on the left, and the columns alone don't tell the conversation.
+    assert shown.texts["label"][1] == "SYN ACK ↻ retransmission seq 0, ack 1, flow 3 · transit 4.32 µssome words"
     assert shown.texts["left"] == ["ESTABLISHED"]
     assert shown.texts["right"] == ["SYN-RECEIVED"]
     assert shown.texts["time"][1:] == ["0 ns", "1.23 ms"]
@@ -136,7 +136,7 @@ def test_copies_by_way_of_the_device_do_not_slant():
     assert parsed.all("shaft", "y1") == parsed.all("shaft", "y2")
     assert "frame 2, 500 ns later" in parsed.texts["panel"][0]
     assert "frame 1, 500 ns before" in parsed.texts["panel"][1]
-    assert [text for text in parsed.texts["label"] if "on its way" in text] == []
+    assert [text for text in parsed.texts["label"] if "transit" in text] == [parsed.texts["label"][1]]
 
 
 def test_a_fold_unfolds_if_it_knows_its_packets_and_gaps_count_from_its_end():

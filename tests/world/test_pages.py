@@ -257,6 +257,35 @@ def test_what_is_shown_can_be_searched_and_printed(opened, talk):
         assert page.pdf().startswith(b"%PDF")
 
 
+@pytest.mark.parametrize("large", [False, True], ids=["", "large"])
+def test_a_field_of_an_anatomy_its_bytes_and_its_meaning_point_at_each_other(opened, talk, large):
+    with opened(lab.anatomy(talk[3], large=large)) as page:
+        assert overflow(page) == 0
+        assert page.locator(".panels dl:visible").count() == 0
+        label = page.locator(".diagram .name:has-text('dport')")
+        (field,) = set(label.get_attribute("class").split()) - {"name"}
+        for shown in (label, page.locator(f".dump .{field}")):
+            shown.hover()
+            assert page.locator(".panels dl:visible").inner_text().startswith("TCP.dport")
+            lit = page.locator(f".dump .{field}").evaluate("each => getComputedStyle(each).backgroundColor")
+            assert lit == "rgb(255, 233, 138)"
+            page.mouse.move(1, 1)
+
+
+def test_the_solution_of_an_exercise_has_to_be_unfolded(opened, talk):
+    with opened(lab.anatomy(talk[3]).blank("TCP.dport")) as page:
+        solution = page.locator("details :text('dport')").first
+        assert not solution.is_visible()
+        page.locator("summary").click()
+        assert solution.is_visible()
+
+
+def test_two_anatomies_fit_beside_each_other(opened, talk):
+    with opened(lab.anatomy(talk[0]).beside(talk[1])) as page:
+        assert overflow(page) == 0
+        assert overlapping(page, ".pairs td, .pairs th") == []
+
+
 def test_a_script_or_a_picture_from_elsewhere_would_be_stopped_and_seen(browser, tmp_path):
     """The policy of our pages holds, and what these tests watch for is noticed."""
     path = tmp_path / "page.html"
