@@ -224,6 +224,14 @@ class Pair:
     fields: tuple[Field | None, Field | None]
 
     @property
+    def names(self) -> tuple[str, str]:
+        """What each calls its field, such as "IP.ttl" and "IPv6.hlim"; "" where there is none."""
+        left, right = (
+            f"{layer}.{field.name}" if field else "" for layer, field in zip(self.layers, self.fields, strict=True)
+        )
+        return left, right
+
+    @property
     def same(self) -> bool:
         """Whether both are there, and have the same value."""
         left, right = self.fields
@@ -240,6 +248,24 @@ class Comparison(Drawn):
     both: tuple[Anatomy, Anatomy]
     pairs: tuple[Pair, ...]
     large: bool = False
+
+    @property
+    def differing(self) -> tuple[str, ...]:
+        """The fields that both have, with other values, as the first calls them: "IP.ttl"."""
+        return tuple(pair.names[0] for pair in self.pairs if all(pair.fields) and not pair.same)
+
+    @property
+    def only(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The fields that the first has alone, and those that the other has; without those that take no bits."""
+        left, right = (
+            tuple(
+                pair.names[mine]
+                for pair in self.pairs
+                if (field := pair.fields[mine]) and field.bits and pair.fields[1 - mine] is None
+            )
+            for mine in (0, 1)
+        )
+        return left, right
 
     def lines(self) -> list[str]:
         """It as text, for 80 columns."""

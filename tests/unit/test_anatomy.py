@@ -379,6 +379,17 @@ def test_versions_beside_each_other():
     assert not pairs["ihl", None].same
     assert pairs["ttl", "hlim"].layers == ("IP", "IPv6")
     assert all(pair.fields[1] is None for pair in left.beside(carried(6, b"")).pairs if pair.layers[0] == "Ether")
+    assert pairs["ttl", "hlim"].names == ("IP.ttl", "IPv6.hlim")
+    assert pairs["ihl", None].names == ("IP.ihl", "")
+
+
+def test_a_comparison_names_what_differs():
+    packets = [scapy.IP(ttl=64) / scapy.ICMP() / b"ping", scapy.IPv6(hlim=64) / scapy.ICMPv6EchoRequest(data=b"pong")]
+    comparison = lab.anatomy(packets[0]).beside(packets[1])
+    assert comparison.only == (("IP.ihl", "IP.id", "IP.flags", "IP.frag", "IP.chksum"), ("IPv6.fl",))
+    assert {"IP.version", "IP.proto", "ICMP.type", "Raw.load"} <= set(comparison.differing)
+    assert not {"IP.ttl", "IP.tos", "ICMP.code", "ICMP.seq"} & set(comparison.differing)
+    assert not {*comparison.only[0], *comparison.only[1]} & set(comparison.differing)
 
 
 def test_a_request_beside_its_reply(family):
