@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,10 +54,10 @@ def choose(table: pl.DataFrame, asked: Sequence[int], cast: Cast, left: Array) -
     flows = []
     seen: dict[tuple[Any, ...], str] = {}
     elsewhere: set[str] = set()
-    more = 0
-    for flow in _in_order(table):
-        if not left[flow["flow"]]:
-            continue
+    there = table.filter(left > 0)
+    spoken = _between_programs(there)
+    more = len(there) - len(spoken)
+    for flow in spoken.iter_rows(named=True):
         key = tuple(flow[name] for name in _ENDS)
         if seen.get(key, flow["interface"]) != flow["interface"]:
             elsewhere.add(flow["interface"])
@@ -76,13 +76,12 @@ def choose(table: pl.DataFrame, asked: Sequence[int], cast: Cast, left: Array) -
     return flows, told
 
 
-def _in_order(table: pl.DataFrame) -> Iterator[Flow]:
-    """Those between programs first: of the others, such as neighbour discovery, what there is room for."""
+def _between_programs(table: pl.DataFrame) -> pl.DataFrame:
+    """The conversations that are no mere housekeeping, such as neighbour discovery; if there are none, all."""
     import polars as pl
 
-    spoken = pl.any_horizontal(pl.col("client_port", "icmp_id").is_not_null())
-    for part in (table.filter(spoken), table.filter(~spoken)):
-        yield from part.iter_rows(named=True)
+    spoken = table.filter(pl.any_horizontal(pl.col("client_port", "icmp_id").is_not_null()))
+    return spoken if len(spoken) else table
 
 
 def adopt_errors(frames: FrameFile, columns: Columns, found: Conversations, table: pl.DataFrame) -> tuple[Array, Array]:

@@ -67,7 +67,10 @@ def find_ladder(
     found = find_conversations(columns)
     name = printable(Path(frames.path).name)
     if not len(found.rows):
-        raise CaptureError(f"{name} has no conversation: none of its {len(columns['has']):,} frames has an IP header")
+        count = len(columns["has"])
+        match = f" that matches {frames.filter!r}" if frames.filter else ""
+        why = f"none of its {count:,} frames has an IP header" if count else f"it has no frame{match}"
+        raise CaptureError(f"{name} has no conversation: {why}; give another capture")
     interfaces = interface_names(frames)
     table = with_speakers(flow_table(columns, found, interfaces), parse_speakers(frames.comments))
     flow, from_client = adopt_errors(frames, columns, found, table)

@@ -72,8 +72,8 @@ def read_tcp(columns: Columns, found: Conversations) -> Tcp:
             "out of order": sent.late,
             "reset": flags & RST != 0,
             "zero window": (window == 0) & (flags & (SYN | FIN | RST) == 0),
-            **_idle(sent, flags, payload, end),
-            "duplicate ACK": _duplicates(columns, found, sent, rows, end),
+            **_idle(sent, flags, payload, window, end),
+            "duplicate ACK": _duplicates(columns, sent, rows, end),
         }
     )
     fitting = _fitting(columns, rows, stream, flags, len(begin))
@@ -135,14 +135,21 @@ def _before(stream: Array, end: Array) -> Array:
     return before
 
 
-def _idle(sent: segments.Segments, flags: Array, payload: Array, end: Array) -> dict[str, Array]:
-    """Segments that ask whether the other side is there still (RFC 9293, 3.8.4), or has room (3.8.6.1)."""
-    plain = flags & (SYN | FIN | RST) == 0
-    alive = plain & (payload <= 1) & (sent.length == 0) & (sent.position == _before(sent.stream, end) - 1)
-    return {"keep-alive": alive, "window probe": plain & ~alive & (payload == 1) & (sent.length == 0)}
+def _idle(sent: segments.Segments, flags: Array, payload: Array, window: Array, end: Array) -> dict[str, Array]:
+    """Segments that ask whether the other side is there still (RFC 9293, 3.8.4), or has room again (3.8.6.1).
+
+    Both may begin with the last byte that was sent, as Linux's do: then the window that the other side told decides.
+    """
+    asks = (flags & (SYN | FIN | RST) == 0) & (payload <= 1) & (sent.length == 0)
+    known = asks & (sent.position == _before(sent.stream, end) - 1)
+    probes = asks & (payload == 1) & ~known
+    of = np.flatnonzero(known)
+    last, there = _last_of_peer(sent, of)
+    probes[of[there & (window[last] == 0)]] = True
+    return {"keep-alive": known & ~probes, "window probe": probes}
 
 
-def _duplicates(columns: Columns, found: Conversations, sent: segments.Segments, rows: Array, end: Array) -> Array:
+def _duplicates(columns: Columns, sent: segments.Segments, rows: Array, end: Array) -> Array:
     """Which segments say just what the one before them in their stream said, while the other side waits for more.
 
     So a receiver tells of a gap (RFC 5681, 2).
@@ -154,13 +161,20 @@ def _duplicates(columns: Columns, found: Conversations, sent: segments.Segments,
         same[1:] &= values[1:] == values[:-1]
     same[:1] = False
     candidates = np.flatnonzero(pure & same & (sent.acked >= 0))
-    key = stream * len(found.rows) + sent.at
-    reached = highest(stream, end)
-    last = np.searchsorted(key, (stream[candidates] ^ 1) * len(found.rows) + sent.at[candidates]) - 1
-    waits = (last >= 0) & (stream[last] == stream[candidates] ^ 1) & (reached[last] > sent.acked[candidates])
+    last, there = _last_of_peer(sent, candidates)
+    waits = there & (highest(stream, end)[last] > sent.acked[candidates])
     duplicates = np.zeros(len(stream), bool)
     duplicates[candidates[waits]] = True
     return duplicates
+
+
+def _last_of_peer(sent: segments.Segments, of: Array) -> tuple[Array, Array]:
+    """For the segments `of`: the last one of the other stream before each, and whether there is one."""
+    frames = int(sent.at.max(initial=0)) + 1
+    key = sent.stream * frames + sent.at
+    last = np.searchsorted(key, (sent.stream[of] ^ 1) * frames + sent.at[of]) - 1
+    there = (last >= 0) & (sent.stream[last] == sent.stream[of] ^ 1)
+    return last, there
 
 
 def _fitting(columns: Columns, rows: Array, stream: Array, flags: Array, streams: int) -> Array:

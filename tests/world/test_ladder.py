@@ -121,14 +121,16 @@ def flows_of(capture: lab.taps.captures.Capture, protocol: str) -> list[int]:
 # ---- TCP ----
 
 
-def explained(seen: Iterable[tuple[int, int]], acked_all: bool, theirs: tuple, ours: tuple) -> bool:
+def explained(seen: Iterable[tuple[int, int]], acked_all: bool, closed: bool, theirs: tuple, ours: tuple) -> bool:
     """Whether two views of a segment differ in what can be told in two ways only.
 
     seen: the bytes that its sender had sent before, from and to, as relative numbers; equal for what has none.
-    acked_all: it acknowledges all that the other side has sent. To tshark a segment below the highest number is "out of
-    order" if it comes within the round trip of the handshake, even if its bytes were seen already; here it is a
+    acked_all: it acknowledges all that the other side has sent. closed: that has no room, as it said last.
+
+    To tshark a segment below the highest number is "out of order" if it comes within the round trip of the handshake, even if its bytes were seen already; here it is a
     retransmission then. Of bytes that were not seen, nobody can tell; and if nothing but a bare acknowledgement has
     overtaken them, nothing is told here. An acknowledgement of all there is is no duplicate ACK (RFC 5681, 2).
+    Linux probes a closed window by the same segment as it keeps a connection alive.
     """
     if theirs[:4] != ours[:4]:
         return False
@@ -140,6 +142,8 @@ def explained(seen: Iterable[tuple[int, int]], acked_all: bool, theirs: tuple, o
         return "retransmission" in ours[4] or not repeated
     if differ in ({"out of order"}, {"retransmission"}) and differ <= theirs[4]:
         return not repeated and any(begin < low == high for low, high in seen)
+    if differ == {"keep-alive", "window probe"}:
+        return closed and "window probe" in ours[4]
     return differ == {"duplicate ACK"} and differ <= theirs[4] and acked_all
 
 
@@ -152,12 +156,15 @@ def compare(path: Path, rows: list[Row]) -> None:
         for stream, flow in zip(streams, flows, strict=True):
             theirs = [segment_by_tshark(row) for row in rows if first(row, "tcp.stream") == str(stream)]
             sent: dict[tuple[str, ...], list[tuple[int, int]]] = {}
+            closed: dict[tuple[str, ...], bool] = {}
             for their, our in zip(theirs, by_us(capture.ladder(flow, packets=ALL)), strict=True):
                 facts = dict(fact.split() for fact in our[3])
                 peer = sent.get(our[1][::-1], [])
                 acked_all = int(facts.get("ack", 0)) >= max((end for _begin, end in peer), default=0)
                 mine = sent.setdefault(our[1], [])
-                assert their == our or explained(mine, acked_all, their, our), (their, our)
+                shut = closed.get(our[1][::-1], False)
+                assert their == our or explained(mine, acked_all, shut, their, our), (their, our)
+                closed[our[1]] = "zero window" in our[4]
                 mine.append((int(facts["seq"]), int(facts["seq"]) + int(facts.get("len", 0))))
 
 
