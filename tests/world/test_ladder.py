@@ -127,10 +127,11 @@ def explained(seen: Iterable[tuple[int, int]], acked_all: bool, closed: bool, th
     seen: the bytes that its sender had sent before, from and to, as relative numbers; equal for what has none.
     acked_all: it acknowledges all that the other side has sent. closed: that has no room, as it said last.
 
-    To tshark a segment below the highest number is "out of order" if it comes within the round trip of the handshake, even if its bytes were seen already; here it is a
-    retransmission then. Of bytes that were not seen, nobody can tell; and if nothing but a bare acknowledgement has
-    overtaken them, nothing is told here. An acknowledgement of all there is is no duplicate ACK (RFC 5681, 2).
-    Linux probes a closed window by the same segment as it keeps a connection alive.
+    To tshark a segment below the highest number is "out of order" if it comes within the round trip of the handshake,
+    even if its bytes were seen already; here it is a retransmission then. Of bytes that were not seen, nobody can tell;
+    and if nothing but a bare acknowledgement has overtaken them, nothing is told here. An acknowledgement of all there
+    is is no duplicate ACK (RFC 5681, 2). Linux probes a closed window by the same segment as it keeps a connection
+    alive.
     """
     if theirs[:4] != ours[:4]:
         return False
