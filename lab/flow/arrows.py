@@ -70,7 +70,7 @@ def make_arrows(
     """
     place = place[np.argsort(found.rows[place], kind="stable")]
     number, by_client = found.rows[place], from_client[place]
-    columns_of = np.zeros((int(flow.max(initial=0)) + 1, 2), np.int64)
+    columns_of = np.zeros((len(found.first) - 1, 2), np.int64)
     for each in cast.flows:
         columns_of[each] = cast.ends(each)
     client, server = columns_of[flow[place]].T

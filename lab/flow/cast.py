@@ -45,6 +45,7 @@ class Cast:
         self._by = by
         self._keys: list[Key] = []
         self._ends: dict[int, tuple[Key, Key]] = {}
+        self._ports: dict[int, int | None] = {}
         self._flows: dict[Key, list[tuple[Flow, str]]] = {}
 
     def __len__(self) -> int:
@@ -62,6 +63,7 @@ class Cast:
                 self._keys.append(key)
             self._flows.setdefault(key, []).append((flow, side))
         self._ends[flow["flow"]] = keys
+        self._ports[flow["flow"]] = flow["client_port"]
 
     @property
     def flows(self) -> tuple[int, ...]:
@@ -86,9 +88,9 @@ class Cast:
         return self._keys.index(client), self._keys.index(server)
 
     def shared(self, flow: int) -> bool:
-        """Whether another conversation has the same two columns."""
-        keys = {*self._ends[flow]}
-        return any(keys == {*others} for other, others in self._ends.items() if other != flow)
+        """Whether another conversation has the same two columns, and a client at another port."""
+        port, keys = self._ports[flow], {*self._ends[flow]}
+        return any(keys == {*ends} and port != self._ports[other] for other, ends in self._ends.items())
 
     def participants(self) -> tuple[Participant, ...]:
         """The columns, from the left."""

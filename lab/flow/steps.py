@@ -58,7 +58,7 @@ def find_ladder(
     the two copies of a packet on lo are two arrows, by way of the device. packets: how many rows there are at most; the
     least interesting ones beyond are folded. to_scale, large: as ``Ladder`` has them.
 
-    An ICMP error is shown with the packets that it is about. TCP's states are those that ``lab.flow.states`` tells.
+    An ICMP error is shown with the packets that it is about, even if only its own conversation is named. TCP's states are those that ``lab.flow.states`` tells.
     Raises UsageError for a flow that is not there, CaptureError for a capture with no conversation.
     """
     pick("column", by, BY)
@@ -78,7 +78,8 @@ def find_ladder(
     if not visible.any():
         raise CaptureError(f"there is no conversation in these {len(numbers or ()):,} frames of {name}: take others")
     cast = Cast(by)
-    chosen, told = choose(table, flows, cast, np.bincount(flow[visible], minlength=len(table)))
+    homes = [home for each in flows for home in np.unique(flow[found.flow == each]).tolist() or [each]]
+    chosen, told = choose(table, homes, cast, np.bincount(flow[visible], minlength=len(table)))
     visible &= np.isin(flow, cast.flows)
     if not visible.any():
         raise CaptureError(f"{name}: nothing of that conversation is in these frames; take others")
@@ -97,7 +98,7 @@ def find_ladder(
     return Ladder(
         participants=cast.participants(),
         rows=tuple(_rows(teller, columns, arrows, shown)),
-        title=_title(name, chosen),
+        title=_title(name, chosen, [source.name for source in frames.sources]),
         start_ns=int(columns["time_ns"][arrows.number].min()),
         warnings=(*told, *_left_out(columns, found), *doubts(frames, columns)),
         to_scale=to_scale,
@@ -191,11 +192,12 @@ class _Teller:
 _OF_TCP = ("seq", "ack", "marks", "segments")
 
 
-def _title(name: str, flows: Sequence[Flow]) -> str:
+def _title(name: str, flows: Sequence[Flow], names: Sequence[str]) -> str:
+    """names: those that interfaces have; what else stands for one is its number."""
     if len(flows) > 1:
         return f"{len(flows)} conversations of {name}"
     (flow,) = flows
-    on = f" on {printable(flow['interface'])}" if flow["interface"] else ""
+    on = f" on {printable(flow['interface'])}" if flow["interface"] in names else ""
     return f"{flow['protocol'].upper()} {place_of(flow, 'client')} → {place_of(flow, 'server')}{on}"
 
 

@@ -178,10 +178,10 @@ def _last_of_peer(sent: segments.Segments, of: Array) -> tuple[Array, Array]:
 
 
 def _fitting(columns: Columns, rows: Array, stream: Array, flags: Array, streams: int) -> Array:
-    """The most bytes that a segment of each stream's peer may carry by its SYN, for each segment; 0: not known."""
+    """The most bytes that each segment may carry, by the SYN of its stream's peer; 0: not known."""
     syn = np.flatnonzero((flags & SYN != 0) & (columns["has"][rows] & HAS["mss"] != 0))
     offered = np.zeros(streams, np.int64)
-    stamped = columns["has"][rows[syn]] & HAS["timestamps"] != 0
-    offered[stream[syn]] = columns["tcp_mss"][rows[syn]] - np.where(stamped, _TIMESTAMPS, 0)
-    fitting: Array = np.maximum(offered[stream ^ 1], 0)
+    offered[stream[syn]] = columns["tcp_mss"][rows[syn]]
+    stamped = columns["has"][rows] & HAS["timestamps"] != 0
+    fitting: Array = np.maximum(offered[stream ^ 1] - np.where(stamped, _TIMESTAMPS, 0), 0)
     return fitting

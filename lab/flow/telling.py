@@ -99,7 +99,10 @@ def said(packet: Packet) -> str:
         last = last.underlayer
     if isinstance(last, Raw):
         return "" if ICMP in packet or not (TCP in packet or UDP in packet) else _text(bytes(last.load))
-    return _flat(str(last.mysummary())) if TCP in packet or UDP in packet else ""
+    if not (TCP in packet or UDP in packet):
+        return ""
+    summary = last.mysummary()  # some layers say, too, which others need not be told then
+    return _flat(str(summary[0] if isinstance(summary, tuple) else summary))
 
 
 def _text(data: bytes) -> str:
@@ -117,8 +120,8 @@ def _flat(text: str) -> str:
 
 
 def _dns(dns: Any) -> str:
-    """``A? example.org.`` of a query, ``A 192.0.2.1`` of an answer."""
-    from scapy.layers.dns import dnstypes
+    """``A? example.org.`` of a query, ``A 192.0.2.1`` of an answer; what can't be read as either is left out."""
+    from scapy.layers.dns import DNSQR, dnstypes
 
     def name(record: Any, field: str) -> str:
         return str(dnstypes.get(getattr(record, field), getattr(record, field)))
@@ -126,9 +129,10 @@ def _dns(dns: Any) -> str:
     def text(value: Any) -> str:
         return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
-    questions = [f"{name(each, 'qtype')}? {text(each.qname)}" for each in dns.qd or []]
+    questions = [f"{name(each, 'qtype')}? {text(each.qname)}" for each in dns.qd or [] if isinstance(each, DNSQR)]
     if not dns.qr:
         return _flat(", ".join(questions))
-    answers = [f"{name(each, 'type')} {text(getattr(each, 'rdata', ''))}".strip() for each in dns.an or []]
+    records = [each for each in dns.an or [] if hasattr(each, "type")]
+    answers = [f"{name(each, 'type')} {text(getattr(each, 'rdata', ''))}".strip() for each in records]
     code = dns.sprintf("%DNS.rcode%")
     return _flat(", ".join(answers) or (questions[0] if questions else "") + f" {code}")
