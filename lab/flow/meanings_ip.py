@@ -138,7 +138,8 @@ def _fragment_offset(place: Place) -> str:
 
 
 def _code(place: Place) -> str:
-    return _ICMP_CODES.get((place.owner.type, place.value), _CODE_0[0] if place.value == 0 else "")
+    only = place.value == 0 and place.owner.type in _ONE_CODE
+    return _ICMP_CODES.get((place.owner.type, place.value), _CODE_0[0] if only else "")
 
 
 def _extension_length(place: Place) -> str:
@@ -146,7 +147,9 @@ def _extension_length(place: Place) -> str:
 
 
 def _quoted_length(place: Place) -> str:
-    return f"{place.value} words of the packet are quoted (RFC 4884)" if place.value else "0: not told (RFC 4884)"
+    size = 4 if type(place.owner).__name__ == "ICMP" else 8
+    said = f"{place.value} words of {size} bytes of the packet are quoted"
+    return f"{said} (RFC 4884)" if place.value else "0: not told (RFC 4884)"
 
 
 def _seconds(place: Place) -> str:
@@ -172,6 +175,7 @@ _ICMP_TYPES = {
     17: "address mask request (obsolete, RFC 6918)",
     18: "address mask reply (obsolete, RFC 6918)",
 }
+_ONE_CODE = (0, 4, 8, 10, 13, 14, 17, 18)
 _ICMP_CODES = {
     (3, 0): "no way to its network",
     (3, 1): "its machine did not answer",
@@ -289,7 +293,7 @@ IP_LAYERS: dict[str, dict[str, Rule]] = {
         "length": _quoted_length,
         "nexthopmtu": lambda p: f"at most {p.value:,} bytes fit the next link" if p.value else "not used",
         "unused": lambda p: "0, as it must be" if p.value == 0 else "",
-        "addr_mask": address_kind,
+        "addr_mask": "of the network that it is in",
     },
     "ICMPv6EchoRequest": {
         **_ICMPV6,

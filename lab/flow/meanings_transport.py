@@ -69,6 +69,8 @@ def _sequence(place: Place) -> str:
         return f"where this side begins to count; its next byte is {following}"
     if data:
         return f"the number of the first of its {data:,} bytes; the sender's next byte is {following}"
+    if flags.R:
+        return "0 in answer to a segment without ACK, else the number that the other side waits for"
     return "no data: the number of the byte that the sender would send next" + (
         f"; its FIN makes that {following}" if flags.F else ""
     )
@@ -86,7 +88,9 @@ def _flags(place: Place) -> str:
 def _window(place: Place) -> str:
     if place.owner.flags.S:
         return f"room for {place.value:,} bytes, never scaled in a SYN"
-    return f"room for {place.value:,} bytes, times the scale that its SYN told" if place.value else "no room: wait"
+    if not place.value:
+        return "none: there is no connection" if place.owner.flags.R else "no room: wait"
+    return f"room for {place.value:,} bytes, times the scale that its SYN told"
 
 
 def _blocks(place: Place) -> str:
@@ -103,6 +107,12 @@ def _name(place: Place) -> str:
 
 def _record_data(place: Place) -> str:
     return address_kind(place) if place.owner.type in (1, 28) else ""
+
+
+def _recursion_available(place: Place) -> str:
+    if not place.owner.qr:
+        return "" if place.value else "answers only say whether"
+    return "this server finds out for others" if place.value else "this server does not find out for others"
 
 
 def _carried(place: Place) -> str:
@@ -175,7 +185,7 @@ TRANSPORT_LAYERS: dict[str, dict[str, Rule]] = {
         "aa": {0: "", 1: "by a server that is responsible for the name"},
         "tc": {0: "all of it is here", 1: "cut: ask again over TCP"},
         "rd": {0: "answer by what you know", 1: "please find it out for me (recursion)"},
-        "ra": {0: "this server does not find out for others", 1: "this server finds out for others"},
+        "ra": _recursion_available,
         "z": {0: "0, as it must be"},
         "ad": {0: "", 1: "checked by DNSSEC, or to be told whether"},
         "cd": {0: "", 1: "do not check by DNSSEC"},
