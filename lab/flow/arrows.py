@@ -133,11 +133,10 @@ def interest_of(columns: Columns, arrows: Arrows, marks: Array, changes: Changes
     turn |= icmp & np.isin(columns["icmp_type"][arrows.number], ERRORS[4]) & (columns["family"][arrows.number] == 4)
     turn |= icmp & np.isin(columns["icmp_type"][arrows.number], ERRORS[6]) & (columns["family"][arrows.number] == 6)
     turn |= np.isin(arrows.place, [place for place, _side in changes])
-    ends = (
-        np.unique(arrows.flow, return_index=True)[1],
-        len(turn) - 1 - np.unique(arrows.flow[::-1], return_index=True)[1],
-    )
-    turn[np.concatenate(ends)] = True
+    for places in (np.arange(len(turn)), np.arange(len(turn))[::-1]):
+        end = np.full(int(arrows.flow.max(initial=0)) + 1, -1)
+        end[arrows.flow[places]] = places  # of a flow's packets the last one, by NumPy's order; the first, backwards
+        turn[end[end >= 0]] = True
     carries = payload > 0
     way = pl.DataFrame({"flow": arrows.flow, "by": arrows.by_client, "carries": carries.astype(np.int64)})
     nth = way.select(pl.col("carries").cum_sum().over("flow", "by"))["carries"].to_numpy()

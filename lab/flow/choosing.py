@@ -27,6 +27,8 @@ Array = npt.NDArray[Any]
 
 #: Columns and conversations that are shown unless others are asked for, and columns at most.
 _COLUMNS, _FLOWS, _MOST_COLUMNS = 6, 32, 8
+#: Conversations among which those are that are shown unless others are asked for.
+_LOOKED_AT = 10_000
 #: ICMP errors of which is asked whose packet they quote.
 _MOST_ERRORS = 10_000
 _ECHOES = (1, 58)
@@ -55,7 +57,7 @@ def choose(table: pl.DataFrame, asked: Sequence[int], cast: Cast, left: Array) -
     seen: dict[tuple[Any, ...], str] = {}
     elsewhere: set[str] = set()
     there = table.filter(left > 0)
-    spoken = _between_programs(there)
+    spoken = _between_programs(there).head(_LOOKED_AT)
     more = len(there) - len(spoken)
     for flow in spoken.iter_rows(named=True):
         key = tuple(flow[name] for name in _ENDS)

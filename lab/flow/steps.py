@@ -58,7 +58,8 @@ def find_ladder(
     the two copies of a packet on lo are two arrows, by way of the device. packets: how many rows there are at most; the
     least interesting ones beyond are folded. to_scale, large: as ``Ladder`` has them.
 
-    An ICMP error is shown with the packets that it is about, even if only its own conversation is named. TCP's states are those that ``lab.flow.states`` tells.
+    An ICMP error is shown with the packets that it is about, even if only its own conversation is named. TCP's states
+    are those that ``lab.flow.states`` tells.
     Raises UsageError for a flow that is not there, CaptureError for a capture with no conversation.
     """
     pick("column", by, BY)
@@ -129,12 +130,13 @@ def _rows(teller: _Teller, columns: Columns, arrows: Arrows, shown: Array) -> It
 
 def _ways(columns: Columns, arrows: Arrows, part: slice) -> Iterator[tuple[int, int, int, int]]:
     """For each direction of some arrows: the columns it leads from and to, packets, and bytes that they carried."""
-    ends = np.stack((arrows.source[part], arrows.target[part]), axis=1)
-    payload = columns["payload_length"][arrows.number[part]]
-    ways, which, counts = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
-    carried = np.bincount(which.ravel(), weights=payload)
-    for (source, target), count, size in zip(ways.tolist(), counts.tolist(), carried.tolist(), strict=True):
-        yield source, target, count, int(size)
+    source, target = arrows.source[part], arrows.target[part]
+    wide = int(max(source.max(), target.max())) + 1
+    way = wide * source + target
+    packets = np.bincount(way)
+    carried = np.bincount(way, weights=columns["payload_length"][arrows.number[part]])
+    for each in np.flatnonzero(packets).tolist():
+        yield each // wide, each % wide, int(packets[each]), int(carried[each])
 
 
 class _Teller:

@@ -92,3 +92,12 @@ def test_dns_that_ends_within_its_first_record_is_shown_without_it(ladder, answe
     for size in range(1, 12):
         (step,) = ladder([IP(**THERE) / UDP(sport=5_000, dport=53) / Raw(header + whole[12 : 12 + size])]).steps
         assert step.title == "UDP"
+
+
+def test_of_more_conversations_than_are_looked_at_the_rest_is_counted(ladder, monkeypatch):
+    monkeypatch.setattr("lab.flow.choosing._LOOKED_AT", 4)
+    sent = [IP(src=f"127.0.1.{number}", dst=SERVER) / UDP(sport=1, dport=number) for number in range(20)]
+    found = ladder(sent)
+    shown = {step.flow for step in found.steps}
+    assert shown == {0, 1, 2}
+    assert any(text.startswith(f"{20 - len(shown)} more conversations") for text in found.warnings)
