@@ -87,6 +87,8 @@ def anatomy(
         raise UsageError("--beside and --blank together: give one")
     if solution and not blank:
         raise UsageError("--solution is of an exercise: give --blank as well")
+    if solution and output is not None:
+        raise UsageError("--solution is printed, and -o takes the exercise: give one")
     with _opened(file, None, output) as capture:
         found = anatomy(_frame(capture, frame), large=large)
         if beside is not None:

@@ -100,6 +100,7 @@ def test_an_exercise_keeps_its_solution_apart(run, ping, family):
         (["anatomy", "FILE", "--frame", "99"], 2, "has 11"),
         (["anatomy", "FILE", "--blank", "IP.nothing"], 2, "choose from"),
         (["anatomy", "FILE", "--solution"], 2, "--blank"),
+        (["anatomy", "FILE", "--blank", "1", "--solution", "-o", "drawn.html"], 2, "give one"),
         (["anatomy", "FILE", "--beside", "2", "--blank", "1"], 2, "give one"),
     ],
 )
