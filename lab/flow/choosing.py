@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,9 +44,9 @@ def choose(table: pl.DataFrame, asked: Sequence[int], cast: Cast, left: Array) -
     """
     if asked:
         for number in asked:
-            if not 0 <= number < len(table):
+            if not (isinstance(number, Integral) and 0 <= number < len(table)):
                 raise UsageError(
-                    f"no conversation {number}: give 0 to {len(table) - 1:,}, as lab read --flows has them"
+                    f"no conversation {number!r}: give 0 to {len(table) - 1:,}, as lab read --flows has them"
                 )
         flows: list[Flow] = [table.row(number, named=True) for number in dict.fromkeys(asked)]
         for flow in flows:

@@ -93,7 +93,8 @@ def _hops(place: Place) -> str:
     if value <= 1:
         return "no router passes it on"
     begun = next(each for each in _HOPS if each > value)
-    return f"{begun - value} routers behind it, if it began with {begun}; {value - 1} more may pass it on"
+    routers = "1 router" if begun - value == 1 else f"{begun - value} routers"
+    return f"{routers} behind it, if it began with {begun}; {value - 1} more may pass it on"
 
 
 def _hops_ipv6(place: Place) -> str:

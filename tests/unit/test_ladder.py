@@ -47,9 +47,9 @@ def test_an_error_is_shown_with_what_it_is_about_whichever_is_named(ladder, flow
     assert len(found.participants) == 2
 
 
-@pytest.mark.parametrize("flow", [2, -1])
+@pytest.mark.parametrize("flow", [2, -1, "0", None])
 def test_what_is_not_there_can_not_be_named(ladder, flow):
-    with pytest.raises(UsageError, match=f"no conversation {flow}"):
+    with pytest.raises(UsageError, match=f"no conversation {flow!r}"):
         ladder(unreachable(), flow)
 
 
