@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from figure_texts import assert_legible, placed, written
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.patches import Polygon
-from matplotlib.text import Text
 from scapy.layers.dns import DNS, DNSQR, DNSRR
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
@@ -72,60 +72,38 @@ PACKETS = {
 PACKETS["fragment4"][IP].flags, PACKETS["fragment4"][IP].proto = "MF", 17
 
 
-def drawn(figure):
-    """Every text of a figure, laid out."""
-    figure.draw_without_rendering()
-    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]
-
-
-def words(figure):
-    return [text.get_text() for text in drawn(figure)]
-
-
-def extents(texts):
-    """(n, 4): left, lower, right and upper edge in pixels, a pixel less on each side."""
-    boxes = [text.get_window_extent() for text in texts]
-    return np.array([(box.x0 + 1, box.y0 + 1, box.x1 - 1, box.y1 - 1) for box in boxes])
-
-
-def overlapping(texts):
-    """Pairs of texts that share pixels."""
-    box = extents(texts)
-    low = np.maximum(box[:, None, :2], box[None, :, :2])
-    high = np.minimum(box[:, None, 2:], box[None, :, 2:])
-    pairs = np.argwhere(np.triu((low < high).all(axis=2), k=1))
-    return [(texts[i].get_text(), texts[j].get_text()) for i, j in pairs]
-
-
 def check_layout(figure):
-    texts = drawn(figure)
-    assert overlapping(texts) == []
-    box = extents(texts)
-    assert (box[:, :2] >= 0).all()
-    assert (box[:, 2:] <= figure.bbox.max).all()
+    texts, edges = assert_legible(figure)
     # What stands centred stands in a box: all of it, and in one only. The ruler's numbers stand above.
-    polygons = [patch.get_transform().transform_path(patch.get_path()) for patch in figure.findobj(Polygon)]
-    ruler = min(text.get_fontsize() for text in texts)
-    for text, (x0, y0, x1, y1) in zip(texts, box, strict=True):
-        if text.get_ha() == "center" and text.get_fontsize() > ruler:
-            corners = [(x0, y0), (x0, y1), (x1, y0), (x1, y1)]
-            assert sum(polygon.contains_points(corners).all() for polygon in polygons) == 1, text.get_text()
+    ruler = min((text.get_fontsize() for text in texts), default=0)
+    centred = [text.get_ha() == "center" and text.get_fontsize() > ruler for text in texts]
+    corners = edges[centred][:, [0, 1, 0, 3, 2, 1, 2, 3]].reshape(-1, 2)
+    holders = np.zeros(sum(centred), dtype=int)
+    for polygon in figure.findobj(Polygon):
+        outline = polygon.get_transform().transform_path(polygon.get_path())
+        holders += outline.contains_points(corners).reshape(-1, 4).all(axis=1)
+    named = [text.get_text() for text, inside in zip(texts, centred, strict=True) if inside]
+    assert [name for name, count in zip(named, holders, strict=True) if count != 1] == []
 
 
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("name", PACKETS)
 def test_no_text_lies_on_another_or_leaves_its_box(name, large):
-    whole = anatomy(PACKETS[name], large=large)
-    for shown, dpi in ((whole, 110), (whole.blank(count=3), 150)):  # as in a notebook, and as in a file
-        figure = shown.figure()
-        figure.set_dpi(dpi)
-        check_layout(figure)
+    figure = anatomy(PACKETS[name], large=large).figure()
+    figure.set_dpi(150 if large else 110)  # as in a file, and as in a notebook
+    check_layout(figure)
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("name", ["echo6", "syn4", "dns4"])
+def test_what_is_blank_has_room_to_be_written_on(name, large):
+    check_layout(anatomy(PACKETS[name], large=large).blank(count=3).figure())
 
 
 @pytest.mark.parametrize("name", ["echo4", "echo6", "syn4", "dns6", "arp"])
 def test_every_field_and_every_byte_is_there(name):
     shown = anatomy(PACKETS[name])
-    said = words(shown.figure())
+    said = written(shown.figure())
     joined = "".join(said).replace(" ", "")  # what is wrapped comes line by line
     for layer in shown.layers:
         for field in layer.fields:
@@ -137,20 +115,23 @@ def test_every_field_and_every_byte_is_there(name):
 
 def test_the_bytes_stand_beside_their_row():
     figure = anatomy(PACKETS["echo4"]).figure()
-    place = {text.get_text(): text.get_window_extent() for text in reversed(drawn(figure))}
-    row = next(box for word, box in place.items() if word.startswith("5d 01 "))  # ttl, proto, checksum
+    texts, boxes = placed(figure)
+    place = {text.get_text(): box for text, box in reversed(list(zip(texts, boxes, strict=True)))}
+    row = next(word for word in place if word.startswith("5d 01 "))  # ttl, proto, checksum
+    left, lower, _, upper = place[row]
     for name in ("ttl", "proto"):
-        assert place[name].y1 > row.y0
-        assert place[name].y0 < row.y1
-        assert place[name].x1 < row.x0
+        _, bottom, right, top = place[name]
+        assert bottom < upper
+        assert top > lower
+        assert right < left
 
 
 def test_what_is_blank_is_not_there_but_for_its_name():
     whole = anatomy(PACKETS["echo4"])
     figure = whole.blank("IP.ttl", "ICMP.id").figure()
-    said = words(figure)
+    said = written(figure)
     assert not [word for word in said if "93" in word or "0x1234" in word or word.startswith("5d") or "12 34" in word]
-    assert said.count("ttl") == words(whole.figure()).count("ttl") == 2  # in its box, and in the list
+    assert said.count("ttl") == written(whole.figure()).count("ttl") == 2  # in its box, and in the list
     assert said.count("?") == 4
     dotted = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
     assert len(dotted) == 4  # each to be written on
@@ -158,13 +139,13 @@ def test_what_is_blank_is_not_there_but_for_its_name():
 
 def test_what_names_the_packet_does_not_tell_what_is_to_be_found():
     exercise = anatomy(PACKETS["echo4"]).blank("IP.dst")
-    assert not [word for word in words(exercise.figure()) if "127.50" in word]
+    assert not [word for word in written(exercise.figure()) if "127.50" in word]
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_verdicts_are_signs_and_words(verdict):
     sign, word = VERDICTS[verdict]
-    said = words(one(Field(name="chksum", offset=0, bits=16, value=1, text="0x1", verdict=verdict)).figure())
+    said = written(one(Field(name="chksum", offset=0, bits=16, value=1, text="0x1", verdict=verdict)).figure())
     assert f"0x1 {sign}" in said
     assert f"{sign} {word}" in said
 
@@ -180,7 +161,7 @@ def test_any_text_can_be_drawn(text):
     field = Field(name=text or "n", offset=0, bits=16, value=text, text=text, meaning=text)
     figure = one(field, warnings=(text or "w",)).figure()
     check_layout(figure)
-    assert "".join(words(figure)).replace("\N{NO-BREAK SPACE}", "").isprintable()
+    assert "".join(written(figure)).replace("\N{NO-BREAK SPACE}", "").isprintable()
     figure._repr_png_()  # a missing glyph would be a warning, and that an error
 
 
@@ -188,7 +169,7 @@ def test_names_that_have_no_room_are_signs_that_the_list_explains():
     fields = [Field(name=f"{name}_of_some_length", offset=i, bits=1, value=0, text="0") for i, name in enumerate("abc")]
     figure = one(*fields).figure()
     check_layout(figure)
-    said = [word.replace("\N{NO-BREAK SPACE}", " ") for word in words(figure)]
+    said = [word.replace("\N{NO-BREAK SPACE}", " ") for word in written(figure)]
     for sign, field in zip("①②③", fields, strict=True):
         assert sign in said
         assert f"{sign} {field.name}" in said
@@ -198,11 +179,11 @@ def test_a_single_bit_that_differs_has_room_for_the_sign():
     bit = Field(name="m", offset=0, bits=1, value=0, text="0")
     figure = compared(one(bit), one(replace(bit, value=1, text="1"))).figure()
     check_layout(figure)
-    assert words(figure).count("≠") == 2
+    assert written(figure).count("≠") == 2
 
 
 def test_fields_that_are_not_placed_are_in_the_list_only():
-    said = words(one(Field(name="somewhere", offset=0, bits=0, value=1, text="one")).figure())
+    said = written(one(Field(name="somewhere", offset=0, bits=0, value=1, text="one")).figure())
     assert said.count("somewhere") == 1
     assert "00 01 02 03" in said
 
@@ -212,7 +193,7 @@ def test_nothing_at_all():
 
 
 def test_layers_without_end_are_cut_off_and_that_is_said():
-    said = words(anatomy(PACKETS["stacked"]).figure())
+    said = written(anatomy(PACKETS["stacked"]).figure())
     assert said.count("VLAN tag (802.1Q)") == LAYERS - 1
     assert any(f"{LAYERS + 2} more layers" in word for word in said)
 
@@ -232,7 +213,7 @@ def test_a_comparison_marks_what_differs_and_what_only_one_has(large):
     both = one(same, differs, alone), one(replace(same), replace(differs, value=9, text="9"))
     figure = compared(*both, large=large).figure()
     check_layout(figure)
-    said = words(figure)
+    said = written(figure)
     assert said.count("same") == 3  # two boxes, and the verdict of the table
     assert said.count("≠ differs") == 3
     assert said.count("+ alone") == 1

@@ -7,8 +7,8 @@ import math
 import random
 
 import pytest
+from figure_texts import assert_legible, written
 from made_ladders import NASTY, START_NS, by_chance, fold, handshake, ladder, step
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.patches import Polygon
 
@@ -19,29 +19,6 @@ from lab.flow.sheets import Font
 
 MODES = [pytest.param({"to_scale": scale, "large": large}, id=f"{'to scale' if scale else 'even'}{', large' * large}")
          for scale in (False, True) for large in (False, True)]  # fmt: skip
-
-
-def texts(figure):
-    """What is written, and where on the figure, in pixels."""
-    FigureCanvasAgg(figure)
-    renderer = figure.canvas.get_renderer()
-    return [(text.get_text(), text.get_window_extent(renderer)) for axes in figure.axes for text in axes.texts]
-
-
-def written(figure):
-    return [text.get_text() for text in figure.axes[0].texts]
-
-
-def assert_nothing_overlaps(figure):
-    found = texts(figure)
-    for text, box in found:
-        assert box.x0 >= 0, text
-        assert box.y0 >= 0, text
-        assert box.x1 <= figure.bbox.width, text
-        assert box.y1 <= figure.bbox.height, text
-    for (one, a), (other, b) in itertools.combinations(found, 2):
-        apart = a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 or b.y1 <= a.y0
-        assert apart, (one, other, a, b)
 
 
 def arrows(figure):
@@ -57,7 +34,7 @@ def arrows(figure):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("seed", range(8))
 def test_no_text_lies_upon_another_or_outside(seed, mode):
-    assert_nothing_overlaps(by_chance(seed, **mode).figure())
+    assert_legible(by_chance(seed, **mode).figure())
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -70,7 +47,7 @@ def test_eight_participants_with_long_names_and_forty_packets_of_one_instant(mod
         for n, pair in enumerate(pairs)
     ]  # fmt: skip
     figure = ladder(*rows, names=names, **mode).figure()
-    assert_nothing_overlaps(figure)
+    assert_legible(figure)
     shown = "".join(text for text in written(figure))
     assert shown.count(":65535") == 8
 
@@ -101,7 +78,7 @@ def test_text_from_files_is_harmless(text, to_scale):
         step(1, payload=text, title=text, facts=(text,)), names=names, title=text, warnings=(text,), to_scale=to_scale
     )
     figure = made.figure()
-    assert_nothing_overlaps(figure)
+    assert_legible(figure)
     assert made._repr_png_().startswith(b"\x89PNG")  # no glyph is missing, and no formula is read: both would warn
     assert len(arrows(figure)) == 1
 
@@ -199,7 +176,7 @@ def test_large_letters_are_larger_and_their_figure_is_higher():
 @pytest.mark.parametrize("to_scale", [False, True])
 def test_a_ladder_without_rows_or_of_one_fold_is_drawn(to_scale):
     for rows in ((), (fold(9, 0, 0, ((0, 1, 9, 0),)),)):
-        assert_nothing_overlaps(ladder(*rows, to_scale=to_scale).figure())
+        assert_legible(ladder(*rows, to_scale=to_scale).figure())
 
 
 def test_too_many_rows_for_a_picture_are_refused():
