@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lab.figures.shown import ShownFigure
     from lab.taps.packets import Packet
 
-__all__ = ["Anatomy", "Comparison", "Field", "Layer", "Pair", "anatomy"]
+__all__ = ["PAYLOADS", "Anatomy", "Comparison", "Field", "Layer", "Pair", "anatomy"]
 
 
 def anatomy(packet: Packet, *, large: bool = False) -> Anatomy:
@@ -36,7 +36,7 @@ def anatomy(packet: Packet, *, large: bool = False) -> Anatomy:
 
 
 #: Fields that are what a packet carries.
-_PAYLOADS = ("load", "data")
+PAYLOADS = ("load", "data")
 
 
 class NoSuchField(UsageError, KeyError):  # noqa: N818 - it says what it is, as Unavailable does
@@ -173,7 +173,7 @@ class Anatomy(Drawn):
                 (i, j)
                 for i, layer in enumerate(self.layers)
                 for j, field in enumerate(layer.fields)
-                if field.bits and field.name not in _PAYLOADS and (i, j) not in places
+                if field.bits and field.name not in PAYLOADS and (i, j) not in places
             ]
             if not left:
                 raise UsageError("this packet has no field that can be drawn: name one, such as blank('load')")

@@ -8,12 +8,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, groupby, pairwise, repeat, zip_longest
 from typing import NamedTuple
 
-from lab.flow.anatomies import Anatomy, Comparison, Field, Layer, Pair
+from lab.flow.anatomies import PAYLOADS, Anatomy, Comparison, Field, Layer, Pair
+from lab.flow.anatomy_words import explained
 
-__all__ = ["SIGNS", "anatomy_lines", "comparison_lines"]
-
-#: What stands before a verdict.
-SIGNS = {"good": "✓ ", "bad": "✗ ", "left": "↓ ", "unknown": "? ", "": ""}
+__all__ = ["anatomy_lines", "comparison_lines"]
 
 _COLUMNS = 80
 _ROW = 32  # bits
@@ -25,7 +23,6 @@ _RULER = (
 #: What stands for names that are too long.
 _KEYS = "123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NUMBER = re.compile(r".* \(([^()]+)\)")
-_PAYLOADS = ("load", "data")
 _MOST_NAME, _MOST_VALUE = 24, 26
 _COMPARED = (1, 15, 28, 30)  # columns of a comparison
 
@@ -186,7 +183,7 @@ def _label(field: Field, width: int, keys: dict[str, str]) -> str:
     """Name and value, as far as they fit; the value as its number only; the name alone; or what it is explained by."""
     text = _value(field)
     whole = f"{field.name} {text}"
-    if field.name in _PAYLOADS and len(whole) > width > len(field.name):
+    if field.name in PAYLOADS and len(whole) > width > len(field.name):
         return whole[: width - 1] + "…"
     number = _NUMBER.fullmatch(text)
     forms = [whole, f"{field.name} {number[1]}" if number else field.name, field.name]
@@ -199,10 +196,7 @@ def _value(field: Field) -> str:
 
 def _table(layer: Layer, keys: dict[str, str]) -> list[str]:
     """What the fields say: key, name, value, meaning."""
-    rows = [
-        (keys.get(each.name, ""), each.name, _value(each), "" if each.blank else SIGNS[each.verdict] + each.meaning)
-        for each in layer.fields
-    ]
+    rows = [(keys.get(each.name, ""), each.name, _value(each), explained(each)) for each in layer.fields]
     name = min(max((len(row[1]) for row in rows), default=1), _MOST_NAME)
     value = min(max((len(row[2]) for row in rows), default=1), _MOST_VALUE)
     widths = (1, name, max(value, 1), _COLUMNS - name - value - 7)

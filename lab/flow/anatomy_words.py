@@ -1,4 +1,4 @@
-"""What the anatomy's figure and its page share: signs of verdicts, what a blank hides, colours of layers."""
+"""What the anatomy's figure, its page and its text share: signs of verdicts, what a blank hides, colours of layers."""
 
 from __future__ import annotations
 
