@@ -6,7 +6,7 @@ list, its panel) is of that class, and a rule for each lets all of it show when 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from lab.flow.anatomies import Anatomy, Comparison, Field, Layer
@@ -58,12 +58,12 @@ def anatomy_page(anatomy: Anatomy) -> str:
         for field in drawn.layer.fields[: drawn.told]
     )
     body = (
-        f'{_rules(names.values())}<p class="soft">{anatomy.length:,} bytes</p>{_warnings([anatomy])}'
+        f'<p class="soft">{anatomy.length:,} bytes</p>{_warnings([anatomy])}'
         f'<div class="anatomy"><div>{sections}{_solution(anatomy)}</div><aside class="screen">'
         f'<div class="dump">{_dump(layers, names)}</div><div class="panels">'
         f'<div class="soft">Point at a field or at a byte, or go on with the Tab key.</div>{panels}</div></aside></div>'
     )
-    return page(anatomy.title, body, "anatomy.css", large=anatomy.large)
+    return page(anatomy.title, body, "anatomy.css", rules=_rules(names.values()), large=anatomy.large)
 
 
 def comparison_page(comparison: Comparison) -> str:
@@ -90,18 +90,18 @@ def comparison_page(comparison: Comparison) -> str:
         for number, (name, left, right, sign, word) in enumerate(table(comparison))
     )
     body = (
-        f'{_rules(dict.fromkeys(names.values()))}{_warnings(comparison.both)}<div class="anatomy two">{sides}</div>'
+        f'{_warnings(comparison.both)}<div class="anatomy two">{sides}</div>'
         f'<div class="anatomy"><table class="pairs"><tr><th>field</th><th>left</th><th>right</th><th></th></tr>{rows}'
         "</table></div>"
     )
     title = " beside ".join("/".join(layer.name for layer in anatomy.layers) for anatomy in comparison.both)
-    return page(title, body, "anatomy.css", large=comparison.large)
+    rules = _rules(dict.fromkeys(names.values()))
+    return page(title, body, "anatomy.css", rules=rules, large=comparison.large)
 
 
-def _rules(names: Iterable[str]) -> str:
+def _rules(names: Iterable[str]) -> Iterator[str]:
     """Lets all of a field know when some of it is pointed at, or reached by the Tab key; anatomy.css says what then."""
-    rules = (f"body:has(.{name}:hover, .{name}:focus) .{name} {{{_POINTED}}}" for name in names)
-    return "<style>\n" + "\n".join(rules) + "\n</style>"
+    return (f"body:has(.{name}:hover, .{name}:focus) .{name} {{{_POINTED}}}" for name in names)
 
 
 def _warnings(anatomies: Iterable[Anatomy]) -> str:

@@ -14,13 +14,16 @@ from string import Template
 __all__ = ["facts", "fill", "page", "shown", "warnings"]
 
 
-def page(title: str, body: str, *styles: str, large: bool = False) -> str:
-    """A whole page. title: plain text. body: HTML. styles: files beside this module, read after page.css."""
+def page(title: str, body: str, *styles: str, rules: Iterable[str] = (), large: bool = False) -> str:
+    """A whole page. title: plain text. body: HTML. styles: files beside this module, read after page.css.
+
+    rules: of style, for this page alone, after those.
+    """
     return fill(
         "page.html",
         title=shown(title),
         body=body,
-        style="\n".join(_read(name) for name in ("page.css", *styles)),
+        style="\n".join([*map(_read, ("page.css", *styles)), *rules]),
         large=' class="large"' if large else "",
     )
 

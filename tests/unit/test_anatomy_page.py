@@ -73,6 +73,7 @@ def test_it_needs_nothing_else():
     page = read(text)
     assert not {tag for tag, _ in page.elements} & {"script", "link", "img", "iframe", "object", "base", "form"}
     assert not [name for _, attributes in page.elements for name in attributes if name in ("src", "href")]
+    assert [tag for tag, _ in page.elements].count("style") == 1  # in the head, where it belongs
     assert not re.search(r"url\(|@import|https?:", text)
 
 

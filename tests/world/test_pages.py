@@ -284,6 +284,8 @@ def test_two_anatomies_fit_beside_each_other(opened, talk):
     with opened(lab.anatomy(talk[0]).beside(talk[1])) as page:
         assert overflow(page) == 0
         assert overlapping(page, ".pairs td, .pairs th") == []
+        verdicts = page.locator(".pairs td:last-child")
+        assert verdicts.evaluate_all("all => new Set(all.map(each => each.offsetHeight)).size") == 1  # none is broken
 
 
 def test_a_script_or_a_picture_from_elsewhere_would_be_stopped_and_seen(browser, tmp_path):
