@@ -160,6 +160,7 @@ class Sheet:
         with context():
             from matplotlib.lines import Line2D
             from matplotlib.patches import Polygon
+            from matplotlib.text import Text
 
             from lab.figures.shown import ShownFigure
 
@@ -171,10 +172,12 @@ class Sheet:
                 axes.add_patch(Polygon(corners, **look))
             for ends, look in self._lines:
                 axes.add_line(Line2D(*zip(*ends, strict=True), **look))
+            # Of ff:ff and the field "fl" each letter is to be seen; before 3.11, matplotlib knew no ligatures.
+            letters: dict[str, Any] = {"fontfeatures": ("-liga",)} if hasattr(Text, "set_fontfeatures") else {}
             for x, y, text, font, align in self._texts:
                 family = _MONOSPACE if font.mono else _PROPORTIONAL
                 axes.text(
                     x, y + font.size / _POINTS, text, ha=align, va="baseline", parse_math=False, color=font.color,
-                    family=family, size=font.size, weight="bold" if font.bold else "normal",
+                    family=family, size=font.size, weight="bold" if font.bold else "normal", **letters,
                 )  # fmt: skip
         return figure
