@@ -106,7 +106,10 @@ def main() -> None:
     """Keeps the server until it is told to stop; then writes the end of its log."""
     world, order = int(sys.argv[1]), Order(**json.loads(sys.argv[2]))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whatever stops us stops the server
-    log = Keeper(order, world).serve()
+    try:
+        log = Keeper(order, world).serve()
+    except OSError as error:  # no room for its folder, or a program that its user may not run
+        log = f"{error}".encode()
     with contextlib.suppress(BrokenPipeError):  # nobody is there to read it
         os.write(_STDOUT, log)
 

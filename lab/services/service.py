@@ -136,7 +136,7 @@ class Service(Managed):
                 return (self.folder / "log").read_text(errors="replace")
             except FileNotFoundError:  # it has ended by itself
                 self.close()
-        return self._kept[0]
+        return "".join(self._kept)  # nothing, if its end was interrupted
 
     def close(self) -> None:
         """Ends it, and removes its folder."""

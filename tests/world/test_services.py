@@ -147,24 +147,24 @@ def test_it_tells_of_itself(database):
 # ---- how it ends ----
 
 
-def segments():
-    """The ids of the shared memory segments of System V (proc(5))."""
-    return {line.split()[1] for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]}
+def segments(pid):
+    """The ids of the shared memory segments of System V that a process has made (proc(5))."""
+    lines = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+    return [each[1] for each in lines if int(each[4]) == pid]
 
 
 def test_nothing_is_left_and_the_port_is_free_again(world):
-    before = segments()
     for _ in range(2):
         with world.serve("postgresql", port=6543) as database:
             processes = family_tree(database.pid)
-            assert segments() - before  # the lock on its data
+            assert segments(database.pid)  # the lock on its data
         assert not [pid for pid in processes if is_there(pid)]
         assert not database.folder.exists()
         assert not database.running
         assert "database system is shut down" in database.log
         database.close()
         assert str(database).endswith("ended")
-    assert segments() <= before
+        assert not segments(database.pid)
 
 
 def test_it_ends_with_its_world(world, wait_until):
@@ -290,9 +290,17 @@ def test_a_server_that_does_not_start_says_why(world, monkeypatch, tmp_path):
     assert not list(folder.iterdir())
 
 
-def test_a_server_that_takes_too_long_is_ended(world, monkeypatch):
+def test_a_folder_that_cannot_be_made(world, monkeypatch, tmp_path, capfd):
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+        with pytest.raises(lab.Unavailable, match=r"postgresql did not start: .*No such file.*temporary folder"):
+            world.serve("postgresql", port=6543)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_server_that_takes_too_long_is_ended(world, monkeypatch, tmp_path):
     monkeypatch.setattr(service, "_START_S", 0)
-    before = set(Path(tempfile.gettempdir()).glob("lab-postgresql-*"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(lab.Unavailable, match="did not start in 0 s"):
         world.serve("postgresql", port=6543)
-    assert set(Path(tempfile.gettempdir()).glob("lab-postgresql-*")) <= before
+    assert not list(tmp_path.iterdir())
