@@ -112,7 +112,7 @@ class _Evenly:
             middle = sum(paper.columns[end] for end in words.span(fold)) / 2
             paper.runs(shift_into(middle, width_of(run), self._left, self._right), y, run, SHADE)
             y += look.facts.line
-        return bottom
+        return bottom + 0.06 * look.letters
 
     def _said(self, step: Step) -> list[Run]:
         """What stands between its label and its arrow."""
