@@ -8,11 +8,11 @@ there to the label. The page shows the one or the other.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lab.flow import ladder_words as words
+from lab.flow.ladder_layout import axis_marks
 from lab.flow.ladders import Fold, Ladder, Participant, Row, Step
 from lab.flow.pages import facts, fill, page, shown, warnings
 from lab.units import format_bytes, format_ns
@@ -23,7 +23,6 @@ __all__ = ["ladder_page"]
 _FIRST_LINE = 4
 #: How much of the width of the drawing to scale the participants have; in the rest are the lines to the labels.
 _PLOT = 0.8
-_TICKS = 8
 
 
 def ladder_page(ladder: Ladder) -> str:
@@ -50,14 +49,6 @@ def _line(column: int) -> int:
     return _FIRST_LINE + 2 * column
 
 
-def _begin_ns(row: Row) -> int:
-    return row.start_ns if isinstance(row, Fold) else row.time_ns
-
-
-def _end_ns(row: Row) -> int:
-    return row.end_ns if isinstance(row, Fold) else row.time_ns
-
-
 @dataclass(frozen=True)
 class _Scale:
     """Times as places from top (0) to bottom (1)."""
@@ -68,13 +59,6 @@ class _Scale:
     def place(self, time_ns: int) -> float:
         return 0.01 + 0.98 * (time_ns - self.begin_ns) / self.span_ns if self.span_ns else 0.5
 
-    def ticks(self) -> Iterator[int]:
-        """Round distances in nanoseconds, from 0 on."""
-        step = next(
-            each * 10**power for power in range(20) for each in (1, 2, 5) if each * 10**power * _TICKS >= self.span_ns
-        )
-        yield from range(0, self.span_ns + 1, step)
-
 
 class _Body:
     """Writes the body of a page."""
@@ -82,8 +66,9 @@ class _Body:
     def __init__(self, ladder: Ladder) -> None:
         self._ladder = ladder
         self._ambiguous = words.ambiguous(ladder)
-        begin_ns = min(map(self._left_ns, ladder.rows), default=0)
-        self._scale = _Scale(begin_ns, max(map(_end_ns, ladder.rows), default=0) - begin_ns)
+        begin_ns = min((words.left_ns(ladder, row) for row in ladder.rows), default=0)
+        self._end_ns = max(map(words.end_ns, ladder.rows), default=0)
+        self._scale = _Scale(begin_ns, self._end_ns - begin_ns)
 
     def html(self) -> str:
         ladder = self._ladder
@@ -102,9 +87,6 @@ class _Body:
             axis=self._axis(),
             rows=self._rows(),
         )
-
-    def _left_ns(self, row: Row) -> int:
-        return row.start_ns if isinstance(row, Fold) else words.left_ns(self._ladder, row)
 
     def _heads(self) -> str:
         return "".join(
@@ -129,12 +111,12 @@ class _Body:
                 made.append(self._fold(row, times, before_ns, label))
             else:
                 made.append(self._step(row, times, before_ns, label))
-            before_ns = _end_ns(row)
+            before_ns = words.end_ns(row)
         return "\n".join(made)
 
     def _times(self, row: Row, before_ns: int | None, *, long: bool = False) -> str:
         """When it begins, and how long that is after the row before."""
-        gap = words.gap_text(None if before_ns is None else _begin_ns(row) - before_ns)
+        gap = words.gap_text(None if before_ns is None else words.begin_ns(row) - before_ns)
         kind = "gap long" if long else "gap"
         return f'<span class="time">{words.since(self._ladder, row)}</span><span class="{kind}">{gap}</span>'
 
@@ -224,14 +206,14 @@ class _Body:
         ticks = (
             f'<line class="tick" x1="0" x2="{_percent(_PLOT)}" y1="{y}" y2="{y}"/>'
             f'<text x="-6" y="{y}">{format_ns(tick)}</text>'
-            for tick in self._scale.ticks()
+            for tick in axis_marks(self._end_ns - self._ladder.start_ns)
             for y in [self._y(self._ladder.start_ns + tick)]
         )
         return f'<svg class="true axis" aria-hidden="true">{"".join(ticks)}{"".join(lifelines)}</svg>'
 
     def _true_arrow(self, step: Step, label: float) -> str:
         """An arrow, which slants if it is known how long the packet took, and a line from it to its label."""
-        y = (self._y(self._left_ns(step)), self._y(step.time_ns))
+        y = (self._y(words.left_ns(self._ladder, step)), self._y(step.time_ns))
         x = (self._x(step.source), self._x(step.target))
         right = int(step.target > step.source)
         return (

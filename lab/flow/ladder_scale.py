@@ -39,8 +39,8 @@ class _ToScale:
     def __init__(self, ladder: Ladder) -> None:
         self._ladder, self._look = ladder, Look(ladder.large)
         look, letters = self._look, self._look.letters
-        self._left = [row.start_ns if isinstance(row, Fold) else words.left_ns(ladder, row) for row in ladder.rows]
-        self._arrived = [row.end_ns if isinstance(row, Fold) else row.time_ns for row in ladder.rows]
+        self._left = [words.left_ns(ladder, row) for row in ladder.rows]
+        self._arrived = [words.end_ns(row) for row in ladder.rows]
         self._low, self._high = min([ladder.start_ns, *self._left]), max([ladder.start_ns, *self._arrived])
         marks = axis_marks(self._high - self._low)
         self._marks = [mark for mark in marks if ladder.start_ns + mark <= self._high]

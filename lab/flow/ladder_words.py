@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
+from itertools import pairwise
 
 from lab.flow.ladders import Fold, Ladder, Row, Step
 from lab.units import format_bytes, format_ns
 
 __all__ = [
-    "ambiguous", "below", "breaks", "facts", "folded", "gap_text", "gaps", "left_ns", "marked", "numbered", "payload",
-    "since", "span", "states", "transit", "trouble", "troubled",
+    "ambiguous", "begin_ns", "below", "breaks", "end_ns", "facts", "folded", "gap_text", "gaps", "left_ns", "marked",
+    "numbered", "payload", "since", "span", "states", "transit", "trouble", "troubled",
 ]  # fmt: skip
 
 #: The sign of each mark, so that it is told apart in grey too: of what went wrong, and of what is only unusual.
@@ -42,11 +43,20 @@ def troubled(step: Step) -> bool:
     return any(map(trouble, step.marks))
 
 
+def begin_ns(row: Row) -> int:
+    """When a packet was seen, or the first of a fold."""
+    return row.start_ns if isinstance(row, Fold) else row.time_ns
+
+
+def end_ns(row: Row) -> int:
+    """When a packet was seen, or the last of a fold."""
+    return row.end_ns if isinstance(row, Fold) else row.time_ns
+
+
 def gaps(ladder: Ladder) -> list[int | None]:
     """For each row the time since the end of the row before, in ns; None for the first."""
-    ends = [row.end_ns if isinstance(row, Fold) else row.time_ns for row in ladder.rows]
-    starts = [row.start_ns if isinstance(row, Fold) else row.time_ns for row in ladder.rows]
-    return [None, *(start - end for end, start in zip(ends, starts[1:], strict=False))][: len(starts)]
+    between = (begin_ns(after) - end_ns(before) for before, after in pairwise(ladder.rows))
+    return [None, *between] if ladder.rows else []
 
 
 def gap_text(gap_ns: int | None) -> str:
@@ -91,10 +101,12 @@ def states(ladder: Ladder) -> Iterator[tuple[int, str]]:
                 yield column, state
 
 
-def left_ns(ladder: Ladder, step: Step) -> int:
+def left_ns(ladder: Ladder, row: Row) -> int:
     """When it left: before it was seen if that was its second copy, and the first has no arrow of its own."""
-    by_way = any(ladder.participants[end].kind == "device" for end in (step.source, step.target))
-    return step.time_ns - (0 if by_way or step.transit_ns is None else step.transit_ns)
+    if isinstance(row, Fold) or row.transit_ns is None:
+        return begin_ns(row)
+    by_way = any(ladder.participants[end].kind == "device" for end in (row.source, row.target))
+    return row.time_ns - (0 if by_way else row.transit_ns)
 
 
 def numbered(ladder: Ladder) -> bool:
@@ -133,4 +145,4 @@ def below(ladder: Ladder) -> Iterator[str]:
 
 def since(ladder: Ladder, row: Row) -> str:
     """When a row begins, since the ladder's start."""
-    return format_ns((row.start_ns if isinstance(row, Fold) else row.time_ns) - ladder.start_ns)
+    return format_ns(begin_ns(row) - ladder.start_ns)
