@@ -65,6 +65,12 @@ class Field:
     verdict: str = ""
     blank: bool = False
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing of it in this packet, neither bits nor a value; then it is not shown."""
+        sized = isinstance(self.value, str | bytes | list | tuple)
+        return not self.bits and (self.value is None or (sized and not self.value))
+
     def to_json(self) -> dict[str, Any]:
         """It as a document, without what a blank one does not show."""
         shown = replace(self, value=None, text="?", meaning="", verdict="") if self.blank else self
@@ -84,6 +90,11 @@ class Layer:
     offset: int
     data: bytes
     fields: tuple[Field, ...]
+
+    @property
+    def shown(self) -> tuple[Field, ...]:
+        """The fields that are not empty."""
+        return tuple(field for field in self.fields if not field.empty)
 
     def hex(self) -> list[str]:
         """Its bytes, two digits each; "··" for those of which a blank field has bits."""
@@ -253,6 +264,11 @@ class Comparison(Drawn):
     def differing(self) -> tuple[str, ...]:
         """The fields that both have, with other values, as the first calls them: "IP.ttl"."""
         return tuple(pair.names[0] for pair in self.pairs if all(pair.fields) and not pair.same)
+
+    @property
+    def shown(self) -> tuple[Pair, ...]:
+        """The pairs of which a field is not empty."""
+        return tuple(pair for pair in self.pairs if any(field and not field.empty for field in pair.fields))
 
     @property
     def only(self) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -71,7 +71,7 @@ def comparison_page(comparison: Comparison) -> str:
     signs = compared(comparison)
     names = {
         id(field): f"p{number}"
-        for number, pair in enumerate(comparison.pairs)
+        for number, pair in enumerate(comparison.shown)
         for field in pair.fields
         if field is not None
     }

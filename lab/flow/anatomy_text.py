@@ -65,7 +65,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
         for layer in anatomy.layers:
             lines += ["", *_diagram(layer, _keys(layer))]
         lines += [*_warnings(anatomy), ""]
-    for layers, pairs in groupby(comparison.pairs, lambda pair: pair.layers):
+    for layers, pairs in groupby(comparison.shown, lambda pair: pair.layers):
         lines += _columns(["", "", *(name or "—" for name in layers)], _COMPARED)
         lines += [line for pair in pairs for line in _compared(pair)] + [""]
     return [*lines, "= the same  ≠ another value  < > in one of them only  ? left out"]
@@ -196,7 +196,7 @@ def _value(field: Field) -> str:
 
 def _table(layer: Layer, keys: dict[str, str]) -> list[str]:
     """What the fields say: key, name, value, meaning."""
-    rows = [(keys.get(each.name, ""), each.name, _value(each), explained(each)) for each in layer.fields]
+    rows = [(keys.get(each.name, ""), each.name, _value(each), explained(each)) for each in layer.shown]
     name = min(max((len(row[1]) for row in rows), default=1), _MOST_NAME)
     value = min(max((len(row[2]) for row in rows), default=1), _MOST_VALUE)
     widths = (1, name, max(value, 1), _COLUMNS - name - value - 7)

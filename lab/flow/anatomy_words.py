@@ -87,7 +87,7 @@ def compared(comparison: Comparison) -> dict[int, str]:
 def table(comparison: Comparison) -> list[tuple[str, str, str, str, str]]:
     """For each pair: the fields' names, the value left and right, sign and word for what there is between them."""
     rows = []
-    for pair in comparison.pairs:
+    for pair in comparison.shown:
         left, right = pair.fields
         names = [f"{layer}.{field.name}" for layer, field in zip(pair.layers, pair.fields, strict=True) if field]
         word = "left only" if right is None else "right only" if left is None else "same" if pair.same else "differs"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
@@ -101,7 +101,8 @@ class Diagram:
 
 
 def diagram(layer: Layer) -> Diagram:
-    """The diagram of a layer, from bit 0 on."""
+    """The diagram of a layer, from bit 0 on, without its empty fields."""
+    layer = replace(layer, fields=layer.shown)
     spans, told = _spans(layer)
     end = max((end for _, end, _ in spans), default=0)
     folded = {row for span in spans for row in _folded(span, end)}

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from lab.flow.ladders import Participant
 from lab.taps.speakers import endpoint
+from lab.texts import printable
 
-__all__ = ["BY", "Cast", "Flow", "place_of", "printable"]
+__all__ = ["BY", "Cast", "Flow", "place_of"]
 
 #: What may have a column of its own.
 BY = ("endpoint", "process")
@@ -116,8 +117,3 @@ def place_of(flow: Flow, side: str) -> str:
     """Address and port of one side of a flow, "client" or "server"."""
     port = flow[f"{side}_port"]
     return str(flow[side]) if port is None else endpoint(flow[side], port)
-
-
-def printable(text: str) -> str:
-    """Without what would steer a terminal."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

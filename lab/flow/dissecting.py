@@ -13,6 +13,7 @@ from lab.flow.checksums import Verdict, verdict_of
 from lab.flow.meanings import meaning_of
 from lab.flow.placing import Place, described, find_places
 from lab.taps.packets import Packet
+from lab.texts import printable
 
 __all__ = ["take_apart"]
 
@@ -72,7 +73,7 @@ def take_apart(packet: Packet, *, large: bool) -> Anatomy:
 
 def _title(packet: Packet) -> str:
     try:
-        return _printable(packet.summary())
+        return printable(packet.summary())
     except Exception:  # whatever the summary of a malformed packet raises
         return " / ".join(layer.__name__ for layer in packet.layers())
 
@@ -204,9 +205,5 @@ def _text(place: Place) -> str:
 
 def _shortened(text: str) -> str:
     """One line of what can be printed, not too long."""
-    text = _printable(text)
+    text = printable(text)
     return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
-
-
-def _printable(text: str) -> str:
-    return "".join(each if each.isprintable() else "�" for each in text)

@@ -23,7 +23,7 @@ __all__ = ["ladder_lines"]
 
 _WIDTH = 80
 #: Cells of a time and the space behind it.
-_TIME = 10
+_TIME = 11
 #: The longest state and a space, of a few participants and of more: SYN-SENT → SYN-RECEIVED, SYN-RECEIVED.
 _STATE, _NARROW, _FEW = 24, 13, 3
 #: Cells of a payload for which a label gives up its place above the arrow's beginning.

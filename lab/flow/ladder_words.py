@@ -23,6 +23,7 @@ _UNUSUAL = {"keep-alive": "♡", "window probe": "?"}
 #: Marks with a number in them, by how they begin.
 _COUNTED = {"after": "⚠", "cut": "✂"}
 _OTHER = "≡"
+_MILLISECOND, _SECOND = 1_000_000, 1_000_000_000
 #: A gap that is longer than so many times the median is told by a break.
 _LONG = 10
 
@@ -144,5 +145,11 @@ def below(ladder: Ladder) -> Iterator[str]:
 
 
 def since(ladder: Ladder, row: Row) -> str:
-    """When a row begins, since the ladder's start."""
-    return format_ns(begin_ns(row) - ladder.start_ns)
+    """When a row begins, since the ladder's start: to the microsecond, in at most ten letters up to a week."""
+    ns = begin_ns(row) - ladder.start_ns
+    if abs(ns) < _MILLISECOND:
+        return format_ns(ns)
+    if abs(ns) < _SECOND:
+        return f"{ns / _MILLISECOND:.3f} ms"
+    whole = len(str(ns // _SECOND))
+    return f"{ns / _SECOND:.{max(0, 7 - whole)}f} s"

@@ -13,7 +13,7 @@ from lab.checks import check_count, pick
 from lab.errors import CaptureError
 from lab.flow import tcp, telling
 from lab.flow.arrows import Arrows, Changes, changes_of, interest_of, make_arrows, other_copies
-from lab.flow.cast import BY, Cast, Flow, place_of, printable
+from lab.flow.cast import BY, Cast, Flow, place_of
 from lab.flow.choosing import adopt_errors, choose
 from lab.flow.folding import kept
 from lab.flow.ladders import Fold, Ladder, Row, Step
@@ -25,6 +25,7 @@ from lab.taps.frames import HAS
 from lab.taps.lines import protocol_name
 from lab.taps.packets import Dissector
 from lab.taps.speakers import parse_speakers, with_speakers
+from lab.texts import printable
 
 if TYPE_CHECKING:
     from lab.taps.frames import FrameFile

@@ -41,7 +41,6 @@ class Tcp(NamedTuple):
 
     seq: Array
     ack: Array
-    position: Array
     end: Array
     acked: Array
     marks: Array
@@ -87,7 +86,6 @@ def read_tcp(columns: Columns, found: Conversations) -> Tcp:
     return Tcp(
         spread(seq),
         spread(ack),
-        spread(sent.position),
         spread(end),
         spread(np.where(has_ack, sent.acked, -1), -1),
         spread(marks),

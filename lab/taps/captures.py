@@ -17,6 +17,7 @@ from lab.taps.lines import DESCRIBED, HEADINGS, Cells, describe_frames, frame_li
 from lab.taps.overview import Overview, survey
 from lab.taps.packets import Dissector, Packet
 from lab.taps.tables import frame_table, take
+from lab.texts import printable
 
 if TYPE_CHECKING:
     import pandas
@@ -109,7 +110,7 @@ class Packets(Sequence[Packet]):
 
     @property
     def _name(self) -> str:
-        return _printable(Path(self.frames.path).name)
+        return printable(Path(self.frames.path).name)
 
     def _sentences(self) -> list[str]:
         """What is said above the frames."""
@@ -214,15 +215,10 @@ class Capture(Packets, Managed):
 
     def _sentences(self) -> list[str]:
         names = ", ".join(dict.fromkeys(filter(None, self.interfaces)))
-        on = f" on {_printable(names)}" if names else ""
+        on = f" on {printable(names)}" if names else ""
         first, *others = self.overview.sentences()
         return [f"{self._name}: {first}{on}", *others]
 
     def close(self) -> None:
         """Lets go of the file. What was taken out of it stays."""
         self.frames.close()
-
-
-def _printable(text: str) -> str:
-    """Names from a file that somebody else wrote, without what would steer a terminal."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

@@ -50,6 +50,7 @@ from lab.taps.frames import HAS
 from lab.taps.segments import find_segments
 from lab.taps.speakers import endpoint, parse_speakers, with_speakers
 from lab.taps.tables import address_texts
+from lab.texts import printable
 from lab.units import format_ns
 
 if TYPE_CHECKING:
@@ -97,8 +98,7 @@ def _end(row: dict[str, Any], side: str) -> str:
     """``127.0.0.1:43210 (curl 1234)``"""
     port, pid = row[f"{side}_port"], row[f"{side}_pid"]
     where = row[side] if port is None else endpoint(row[side], port)
-    name = "".join(each if each.isprintable() else "�" for each in row[f"{side}_process"])
-    return where if pid is None else f"{where} ({name} {pid})"
+    return where if pid is None else f"{where} ({printable(row[f'{side}_process'])} {pid})"
 
 
 def find_flows(frames: Frames) -> Flows:

@@ -15,13 +15,13 @@ from lab.flow.cells import Line, plain, shorten, wrap
 def test_a_handshake_is_told_line_by_line():
     lines = handshake().lines()
     assert lines[2:9] == [
-        "               127.0.0.1:43210                             127.0.0.1:8080",
-        "                      │                                           │",
-        "     0 ns             │ SYN  seq 0, MSS 65495                     │",
-        "             SYN-SENT ├──────────────────────────────────────────▶│ SYN-RECEIVED",
-        "  12.4 µs             │ SYN ACK  seq 0, ack 1                     │",
-        " +12.4 µs ESTABLISHED │◀──────────────────────────────────────────┤",
-        "  24.0 µs             │ ACK  seq 1, ack 1                         │",
+        "                127.0.0.1:43210                            127.0.0.1:8080",
+        "                       │                                          │",
+        "      0 ns             │ SYN  seq 0, MSS 65495                    │",
+        "              SYN-SENT ├─────────────────────────────────────────▶│ SYN-RECEIVED",
+        "   12.4 µs             │ SYN ACK  seq 0, ack 1                    │",
+        "  +12.4 µs ESTABLISHED │◀─────────────────────────────────────────┤",
+        "   24.0 µs             │ ACK  seq 1, ack 1                        │",
     ]
     assert lines[-1] == "1,234 packets are folded, 5 are shown"
 
@@ -31,7 +31,7 @@ def test_a_packet_is_found_by_what_it_says_and_by_what_went_wrong():
     (said,) = [line for line in lines if "GET / HTTP/1.1" in line]
     assert all(each in said for each in ("36.0 µs", "PSH ACK", "len 77", "transit 411 ns"))
     (reset,) = [line for line in lines if "✗ reset" in line]
-    assert "900 ms" in reset
+    assert "900.000 ms" in reset
     (left_out,) = [line for line in lines if "⋮" in line]
     assert "⋮ 1,234 packets, 3.40 ms: → 1,200 (1.20 MB), ← 34 (12 bytes)" in left_out
 
