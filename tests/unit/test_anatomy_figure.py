@@ -106,7 +106,7 @@ def test_every_field_and_every_byte_is_there(name):
     said = written(shown.figure())
     joined = "".join(said).replace(" ", "")  # what is wrapped comes line by line
     for layer in shown.layers:
-        for field in layer.fields:
+        for field in layer.shown:
             assert field.name in joined
             assert field.text.replace(" ", "") in joined
         rows = [layer.data[start : start + 4].hex(" ") for start in range(0, len(layer.data), 4)]

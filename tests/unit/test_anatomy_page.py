@@ -59,7 +59,7 @@ def test_every_field_and_every_byte_is_there(packet):
     shown = anatomy(packet)
     page = read(shown.page())
     for layer in shown.layers:
-        for field in layer.fields:
+        for field in layer.shown:
             assert page.said.count(field.name) >= 2  # the list, and what is told when it is pointed at
             assert field.text in page.said
             assert field.meaning in page.said
@@ -82,8 +82,8 @@ def test_what_is_pointed_at_leads_to_all_that_is_its_own():
     text = shown.page()
     page = read(text)
     names = re.findall(r"body:has\(\.(f\d+):hover, \.\1:focus\) \.\1 \{", text)
-    assert len(names) == sum(len(layer.fields) for layer in shown.layers)
-    placed = {f"f{i}" for i, each in enumerate(each for layer in shown.layers for each in layer.fields) if each.bits}
+    assert len(names) == sum(len(layer.shown) for layer in shown.layers)
+    placed = {f"f{i}" for i, each in enumerate(each for layer in shown.layers for each in layer.shown) if each.bits}
     for name in names:
         tags = [tag for tag, attributes in page.elements if name in (attributes.get("class") or "").split()]
         assert {"tr", "dl"} <= set(tags)
@@ -155,13 +155,13 @@ def test_a_comparison_marks_what_differs_and_what_only_one_has():
     page = read(text)
     assert {"differs", "alone"} <= page.classes()
     marks = {"≠ differs": 0, "+ left only": 0, "+ right only": 0}
-    for pair in comparison.pairs:
+    for pair in comparison.shown:
         left, right = pair.fields
         if not pair.same:
             marks["+ right only" if left is None else "+ left only" if right is None else "≠ differs"] += 1
     assert all(marks.values())
     assert {mark: page.said.count(mark) for mark in marks} == marks
-    for number in range(len(comparison.pairs)):
+    for number in range(len(comparison.shown)):
         assert f"p{number}" in page.classes()
 
 

@@ -34,7 +34,7 @@ def diagram(lines, title):
 @pytest.mark.parametrize("kind", PACKETS)
 def test_all_fits_and_can_be_printed(kind):
     anatomy = lab.anatomy(PACKETS[kind])
-    names = [field.name for layer in anatomy.layers for field in layer.fields]
+    names = [field.name for layer in anatomy.layers for field in layer.shown]
     for each in (anatomy, anatomy.blank(names[0]), anatomy.beside(SYN)):
         assert all(len(line) <= 80 and (not line or line.isprintable()) for line in each.lines())
         assert str(each) == repr(each) == "\n".join(each.lines())

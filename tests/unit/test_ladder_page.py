@@ -86,7 +86,7 @@ def test_all_that_is_known_of_a_packet_is_in_its_panel():
     assert shown.texts["label"][1] == "SYN ACK ↻ retransmission seq 0, ack 1, flow 3 · transit 4.32 µssome words"
     assert shown.texts["left"] == ["ESTABLISHED"]
     assert shown.texts["right"] == ["SYN-RECEIVED"]
-    assert shown.texts["time"][1:] == ["0 ns", "1.23 ms"]
+    assert shown.texts["time"][1:] == ["0 ns", "1.235 ms"]
     assert shown.texts["gap"][1:] == ["", "+1.23 ms"]
 
 
