@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from lab.errors import Unavailable as Unavailable
     from lab.errors import UsageError as UsageError
     from lab.experiment import compare as compare
-    from lab.flow.anatomies import Anatomy as Anatomy
-    from lab.flow.anatomies import anatomy as anatomy
-    from lab.flow.ladders import Ladder as Ladder
+    from lab.flow.anatomy.anatomies import Anatomy as Anatomy
+    from lab.flow.anatomy.anatomies import anatomy as anatomy
+    from lab.flow.ladder.ladders import Ladder as Ladder
     from lab.injecting import inject as inject
     from lab.injector.answered import Answers as Answers
     from lab.injector.result import Injection as Injection
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from lab.verification import verify as verify
 
 _HOME = {
-    "Anatomy": "flow.anatomies",
+    "Anatomy": "flow.anatomy.anatomies",
     "Answers": "injector.answered",
     "Capture": "taps.captures",
     "CaptureError": "errors",
@@ -49,7 +49,7 @@ _HOME = {
     "Injection": "injector.result",
     "Interrupted": "errors",
     "LabError": "errors",
-    "Ladder": "flow.ladders",
+    "Ladder": "flow.ladder.ladders",
     "LiveCapture": "taps.live",
     "Report": "checkup",
     "Service": "services",
@@ -61,7 +61,7 @@ _HOME = {
     "Unavailable": "errors",
     "UsageError": "errors",
     "World": "single",
-    "anatomy": "flow.anatomies",
+    "anatomy": "flow.anatomy.anatomies",
     "capture": "capturing",
     "compare": "experiment",
     "doctor": "checkup",

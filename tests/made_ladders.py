@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from lab.flow.ladders import Fold, Ladder, Participant, Step
+from lab.flow.ladder.ladders import Fold, Ladder, Participant, Step
 
 STATES = (
     "SYN-SENT",

@@ -12,7 +12,7 @@ from lab.cli.options import Json
 from lab.errors import CaptureError, UsageError
 
 if TYPE_CHECKING:
-    from lab.flow.anatomies import Anatomy
+    from lab.flow.anatomy.anatomies import Anatomy
     from lab.flow.drawn import Drawn
     from lab.taps.captures import Capture
 
@@ -81,7 +81,7 @@ def anatomy(
     as_json: Json = False,
 ) -> None:
     """Draw the bytes of one packet field by field, with what each value means."""
-    from lab.flow.anatomies import anatomy
+    from lab.flow.anatomy.anatomies import anatomy
 
     if beside is not None and blank:
         raise UsageError("--beside and --blank together: give one")

@@ -15,7 +15,7 @@ __all__ = ["facts", "fill", "page", "shown", "warnings"]
 
 
 def page(title: str, body: str, *styles: str, rules: Iterable[str] = (), large: bool = False) -> str:
-    """A whole page. title: plain text. body: HTML. styles: files beside this module, read after page.css.
+    """A whole page. title: plain text. body: HTML. styles: files below this folder, read after page.css.
 
     rules: of style, for this page alone, after those.
     """
@@ -29,7 +29,7 @@ def page(title: str, body: str, *styles: str, rules: Iterable[str] = (), large: 
 
 
 def fill(template: str, **values: object) -> str:
-    """A file beside this module, with values in the place of their names: ``$title``."""
+    """A file below this folder, with values in the place of their names: ``$title``."""
     return Template(_read(template)).substitute(values)
 
 

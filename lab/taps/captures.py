@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas
     import polars as pl
 
-    from lab.flow.ladders import Ladder
+    from lab.flow.ladder.ladders import Ladder
     from lab.taps.flows import Flows
     from lab.taps.rtts import Rtts
     from lab.taps.transit import Transit
@@ -101,10 +101,11 @@ class Packets(Sequence[Packet]):
         """Its packets as arrows between their ends: ``capture.ladder()``, ``capture[100:140].ladder(to_scale=True)``.
 
         flows: numbers of those conversations, as ``Capture.flows`` has them; none: the first ones. options: those of
-        ``lab.flow.steps.find_ladder``. Of a slice it shows only those packets, and knows the others. Raises UsageError,
-        CaptureError if there is no conversation.
+        ``lab.flow.ladder.steps.find_ladder``. Of a slice it shows only those packets, and knows the others.
+
+        Raises UsageError, CaptureError if there is no conversation.
         """
-        from lab.flow.steps import find_ladder
+        from lab.flow.ladder.steps import find_ladder
 
         return find_ladder(self.frames, flows, self.numbers, **options)
 

@@ -13,7 +13,7 @@ from scapy.layers.snmp import SNMP
 
 import lab
 from lab.errors import UsageError
-from lab.flow.anatomies import Anatomy
+from lab.flow.anatomy.anatomies import Anatomy
 
 PACKETS = 200
 ADDRESSES = {4: ("127.0.0.1", "192.0.2.7"), 6: ("::1", "2001:db8::7")}

@@ -24,9 +24,9 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Raw
 
-from lab.flow.anatomies import Anatomy, Comparison, Field, Layer, Pair, anatomy
-from lab.flow.anatomy_words import LAYERS, VERDICTS
-from lab.flow.boxes import BITS, diagram
+from lab.flow.anatomy.anatomies import Anatomy, Comparison, Field, Layer, Pair, anatomy
+from lab.flow.anatomy.boxes import BITS, diagram
+from lab.flow.anatomy.words import LAYERS, VERDICTS
 
 ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 V4 = IP(src="127.0.0.1", dst="127.50.50.50", ttl=93, id=0x4D2)

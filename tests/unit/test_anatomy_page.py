@@ -12,7 +12,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from lab.flow.anatomies import Anatomy, Field, Layer, anatomy
+from lab.flow.anatomy.anatomies import Anatomy, Field, Layer, anatomy
 
 ETHER = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
 PING = ETHER / IP(src="127.0.0.1", dst="127.50.50.50", ttl=93) / ICMP(id=0x1234, seq=1) / bytes(range(56))

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.flow.folding import kept
+from lab.flow.ladder.folding import kept
 
 
 def folds(shown):

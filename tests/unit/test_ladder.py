@@ -95,7 +95,7 @@ def test_dns_that_ends_within_its_first_record_is_shown_without_it(ladder, answe
 
 
 def test_of_more_conversations_than_are_looked_at_the_rest_is_counted(ladder, monkeypatch):
-    monkeypatch.setattr("lab.flow.choosing._LOOKED_AT", 4)
+    monkeypatch.setattr("lab.flow.ladder.choosing._LOOKED_AT", 4)
     sent = [IP(src=f"127.0.1.{number}", dst=SERVER) / UDP(sport=1, dport=number) for number in range(20)]
     found = ladder(sent)
     shown = {step.flow for step in found.steps}

@@ -13,8 +13,8 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Polygon
 
 from lab.errors import UsageError
-from lab.flow.ladder_layout import Scale, axis_marks, shift_into, spread
-from lab.flow.ladder_sheet import Run, fitting, width_of
+from lab.flow.ladder.layout import Scale, axis_marks, shift_into, spread
+from lab.flow.ladder.sheet import Run, fitting, width_of
 from lab.flow.sheets import Font
 
 MODES = [pytest.param({"to_scale": scale, "large": large}, id=f"{'to scale' if scale else 'even'}{', large' * large}")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.flow.ladder_page import ladder_page
-from lab.flow.ladders import Fold, Ladder, Participant, Step
+from lab.flow.ladder.ladders import Fold, Ladder, Participant, Step
+from lab.flow.ladder.page import ladder_page
 
 START_NS = 1_700_000_000_000_000_000
 

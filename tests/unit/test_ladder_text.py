@@ -8,8 +8,8 @@ import pytest
 from made_ladders import MARKS, NASTY, by_chance, fold, handshake, ladder, step
 from rich.cells import cell_len
 
-from lab.flow import ladder_words as words
-from lab.flow.cells import Line, plain, shorten, wrap
+from lab.flow.ladder import words
+from lab.flow.ladder.cells import Line, plain, shorten, wrap
 
 
 def test_a_handshake_is_told_line_by_line():

@@ -9,7 +9,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 from scapy.packet import Raw
 
-from lab.flow.quoted import Quoted, read_quoted
+from lab.flow.ladder.quoted import Quoted, read_quoted
 
 ENDS = {4: ("198.18.0.1", "198.18.0.2"), 6: ("2001:2::1", "2001:2::2")}
 HEADER = {4: IP, 6: IPv6}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.flow.states import Segment, find_changes
+from lab.flow.ladder.states import Segment, find_changes
 
 CLIENT, SERVER = 0, 1
 

@@ -12,7 +12,7 @@ from flow_traffic import ZONE, Way, say
 
 import lab
 from lab.errors import CaptureError, UsageError
-from lab.flow.ladders import Fold, Ladder, Step
+from lab.flow.ladder.ladders import Fold, Ladder, Step
 
 #: Rows enough for every packet of these captures.
 ALL = 1000

@@ -9,7 +9,7 @@ import pytest
 from flow_traffic import AT_ONCE, WORDS, Way, deaf, received, resent, say
 
 import lab
-from lab.flow.ladders import Ladder
+from lab.flow.ladder.ladders import Ladder
 
 #: The active and the passive end of a close (RFC 9293, figure 12), and of one by both at once (figure 13).
 ACTIVE = ["FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT"]

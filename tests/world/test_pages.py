@@ -13,7 +13,7 @@ from scapy.packet import Raw
 from scapy.utils import wrpcap
 
 import lab
-from lab.flow.ladders import Fold, Ladder, Participant, Step
+from lab.flow.ladder.ladders import Fold, Ladder, Participant, Step
 from lab.flow.pages import page as page_of
 
 START_NS = 1_700_000_000_000_000_000

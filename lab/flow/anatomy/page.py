@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from lab.flow.anatomies import Anatomy, Comparison, Field, Layer
-from lab.flow.anatomy_words import (
+from lab.flow.anatomy.anatomies import Anatomy, Comparison, Field, Layer
+from lab.flow.anatomy.boxes import BITS, Box, Diagram, Part, diagram
+from lab.flow.anatomy.words import (
     LAYERS,
     color_of,
     compared,
@@ -23,7 +24,6 @@ from lab.flow.anatomy_words import (
     table,
     told,
 )  # fmt: skip
-from lab.flow.boxes import BITS, Box, Diagram, Part, diagram
 from lab.flow.pages import page, shown, warnings
 
 __all__ = ["anatomy_page", "comparison_page"]
@@ -63,7 +63,7 @@ def anatomy_page(anatomy: Anatomy) -> str:
         f'<div class="dump">{_dump(layers, names)}</div><div class="panels">'
         f'<div class="soft">Point at a field or at a byte, or go on with the Tab key.</div>{panels}</div></aside></div>'
     )
-    return page(anatomy.title, body, "anatomy.css", rules=_rules(names.values()), large=anatomy.large)
+    return page(anatomy.title, body, "anatomy/anatomy.css", rules=_rules(names.values()), large=anatomy.large)
 
 
 def comparison_page(comparison: Comparison) -> str:
@@ -96,7 +96,7 @@ def comparison_page(comparison: Comparison) -> str:
     )
     title = " beside ".join("/".join(layer.name for layer in anatomy.layers) for anatomy in comparison.both)
     rules = _rules(dict.fromkeys(names.values()))
-    return page(title, body, "anatomy.css", rules=rules, large=comparison.large)
+    return page(title, body, "anatomy/anatomy.css", rules=rules, large=comparison.large)
 
 
 def _rules(names: Iterable[str]) -> Iterator[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from lab.flow.anatomies import Field
-from lab.flow.anatomy_words import color_of, key_signs, short, told
-from lab.flow.boxes import BITS, Box, Diagram, Part
+from lab.flow.anatomy.anatomies import Field
+from lab.flow.anatomy.boxes import BITS, Box, Diagram, Part
+from lab.flow.anatomy.words import color_of, key_signs, short, told
 from lab.flow.sheets import Font, Sheet, readable
 
 __all__ = ["INK", "QUIET", "WARM", "Fill", "Look", "draw_diagram", "keys"]

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lab.flow.cast import Cast
-from lab.flow.quoted import ERRORS
-from lab.flow.states import Segment, find_changes
-from lab.flow.tcp import Tcp
+from lab.flow.ladder.cast import Cast
+from lab.flow.ladder.quoted import ERRORS
+from lab.flow.ladder.states import Segment, find_changes
+from lab.flow.ladder.tcp import Tcp
 from lab.taps.conversations import FIN, OUT, RST, SYN, Conversations
 from lab.taps.findings import Columns
 from lab.taps.frames import HAS

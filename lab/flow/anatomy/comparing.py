@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from itertools import groupby
 from typing import NamedTuple
 
-from lab.flow.anatomies import Anatomy, Comparison, Field, Pair
+from lab.flow.anatomy.anatomies import Anatomy, Comparison, Field, Pair
 
 __all__ = ["compare"]
 

@@ -1,7 +1,6 @@
 """The anatomy of a packet: its bytes, field by field. This module says what it is made of, and how it shows itself.
 
-``lab.flow.dissecting`` makes one of a packet of scapy's; ``anatomy_text``, ``anatomy_figure`` and ``anatomy_page`` draw
-it.
+``dissecting`` makes one of a packet of scapy's; ``text``, ``figure`` and ``page`` draw it.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def anatomy(packet: Packet, *, large: bool = False) -> Anatomy:
     hardware address that was left open, scapy asks the network then.
     Raises UsageError for what is no packet, or none that scapy can build.
     """
-    from lab.flow.dissecting import take_apart
+    from lab.flow.anatomy.dissecting import take_apart
 
     return take_apart(packet, large=large)
 
@@ -134,19 +133,19 @@ class Anatomy(Drawn):
 
     def lines(self) -> list[str]:
         """It as text, for 80 columns."""
-        from lab.flow.anatomy_text import anatomy_lines
+        from lab.flow.anatomy.text import anatomy_lines
 
         return anatomy_lines(self)
 
     def figure(self) -> ShownFigure:
         """It as a matplotlib figure: a diagram like those of RFCs, with the bytes beside it."""
-        from lab.flow.anatomy_figure import draw_anatomy
+        from lab.flow.anatomy.figure import draw_anatomy
 
         return draw_anatomy(self)
 
     def page(self) -> str:
         """It as an HTML page that needs nothing else; the solution of blank fields is folded away in it."""
-        from lab.flow.anatomy_page import anatomy_page
+        from lab.flow.anatomy.page import anatomy_page
 
         return anatomy_page(self)
 
@@ -212,7 +211,7 @@ class Anatomy(Drawn):
 
     def beside(self, other: Anatomy | Packet) -> Comparison:
         """It and another, field by field: IPv4 beside IPv6, or a request beside its reply."""
-        from lab.flow.comparing import compare
+        from lab.flow.anatomy.comparing import compare
 
         return compare(self, other if isinstance(other, Anatomy) else anatomy(other, large=self.large))
 
@@ -285,19 +284,19 @@ class Comparison(Drawn):
 
     def lines(self) -> list[str]:
         """It as text, for 80 columns."""
-        from lab.flow.anatomy_text import comparison_lines
+        from lab.flow.anatomy.text import comparison_lines
 
         return comparison_lines(self)
 
     def figure(self) -> ShownFigure:
         """It as a matplotlib figure: both diagrams, and what differs."""
-        from lab.flow.anatomy_figure import draw_comparison
+        from lab.flow.anatomy.figure import draw_comparison
 
         return draw_comparison(self)
 
     def page(self) -> str:
         """It as an HTML page that needs nothing else."""
-        from lab.flow.anatomy_page import comparison_page
+        from lab.flow.anatomy.page import comparison_page
 
         return comparison_page(self)
 

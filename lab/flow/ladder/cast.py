@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lab.flow.ladders import Participant
+from lab.flow.ladder.ladders import Participant
 from lab.taps.speakers import endpoint
 from lab.texts import printable
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator
 from itertools import pairwise
 
-from lab.flow.ladders import Fold, Ladder, Row, Step
+from lab.flow.ladder.ladders import Fold, Ladder, Row, Step
 from lab.units import format_bytes, format_ns
 
 __all__ = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
 
-from lab.flow.anatomies import Field, Layer
+from lab.flow.anatomy.anatomies import Field, Layer
 
 __all__ = ["BITS", "Box", "Diagram", "Part", "Row", "diagram"]
 

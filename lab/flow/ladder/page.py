@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lab.flow import ladder_words as words
-from lab.flow.ladder_layout import axis_marks
-from lab.flow.ladders import Fold, Ladder, Participant, Row, Step
+from lab.flow.ladder import words
+from lab.flow.ladder.ladders import Fold, Ladder, Participant, Row, Step
+from lab.flow.ladder.layout import axis_marks
 from lab.flow.pages import facts, fill, page, shown, warnings
 from lab.units import format_bytes, format_ns
 
@@ -27,7 +27,7 @@ _PLOT = 0.8
 
 def ladder_page(ladder: Ladder) -> str:
     """The page of a ladder, which needs nothing but itself."""
-    return page(ladder.title, _Body(ladder).html(), "ladder.css", large=ladder.large)
+    return page(ladder.title, _Body(ladder).html(), "ladder/ladder.css", large=ladder.large)
 
 
 def _percent(fraction: float) -> str:
@@ -75,7 +75,7 @@ class _Body:
         columns = len(ladder.participants)
         even, scaled = ("", " checked") if ladder.to_scale else (" checked", "")
         return fill(
-            "ladder.html",
+            "ladder/ladder.html",
             warnings=warnings(ladder.warnings),
             even=even,
             scaled=scaled,

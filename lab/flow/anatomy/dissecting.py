@@ -8,10 +8,10 @@ from itertools import islice
 from typing import NamedTuple
 
 from lab.errors import UsageError
-from lab.flow.anatomies import Anatomy, Field, Layer
-from lab.flow.checksums import Verdict, verdict_of
-from lab.flow.meanings import meaning_of
-from lab.flow.placing import Place, described, find_places
+from lab.flow.anatomy.anatomies import Anatomy, Field, Layer
+from lab.flow.anatomy.checksums import Verdict, verdict_of
+from lab.flow.anatomy.meanings import meaning_of
+from lab.flow.anatomy.placing import Place, described, find_places
 from lab.taps.packets import Packet
 from lab.texts import printable
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from lab.flow import ladder_words as words
-from lab.flow.ladder_layout import Scale, axis_marks, spread
-from lab.flow.ladder_sheet import MARGIN, PAGE, QUIET, Look, Paper, Run, fitting, label_of
-from lab.flow.ladders import Fold, Ladder, Row
+from lab.flow.ladder import words
+from lab.flow.ladder.ladders import Fold, Ladder, Row
+from lab.flow.ladder.layout import Scale, axis_marks, spread
+from lab.flow.ladder.sheet import MARGIN, PAGE, QUIET, Look, Paper, Run, fitting, label_of
 from lab.flow.sheets import readable
 from lab.units import format_ns
 

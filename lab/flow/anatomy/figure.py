@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lab.flow.anatomies import Anatomy, Comparison, Field, Layer
-from lab.flow.anatomy_diagram import INK, QUIET, WARM, Fill, Look, draw_diagram, keys
-from lab.flow.anatomy_words import LAYERS, color_of, compared, explained, left_out, short, size_of, table
-from lab.flow.boxes import Diagram, diagram
+from lab.flow.anatomy.anatomies import Anatomy, Comparison, Field, Layer
+from lab.flow.anatomy.boxes import Diagram, diagram
+from lab.flow.anatomy.diagram import INK, QUIET, WARM, Fill, Look, draw_diagram, keys
+from lab.flow.anatomy.words import LAYERS, color_of, compared, explained, left_out, short, size_of, table
 from lab.flow.sheets import Font, Sheet, readable
 
 if TYPE_CHECKING:

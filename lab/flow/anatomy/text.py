@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, groupby, pairwise, repeat, zip_longest
 from typing import NamedTuple
 
-from lab.flow.anatomies import PAYLOADS, Anatomy, Comparison, Field, Layer, Pair
-from lab.flow.anatomy_words import explained
+from lab.flow.anatomy.anatomies import PAYLOADS, Anatomy, Comparison, Field, Layer, Pair
+from lab.flow.anatomy.words import explained
 
 __all__ = ["anatomy_lines", "comparison_lines"]
 

@@ -1,7 +1,7 @@
 """A ladder: the packets of some conversations as arrows between their ends, in the order in which they were seen.
 
-This module says what a ladder is made of, and knows nothing of files. ``lab.flow.steps`` makes one of a capture;
-``ladder_text``, ``ladder_figure`` and ``ladder_page`` draw it.
+This module says what a ladder is made of, and knows nothing of files. ``steps`` makes one of a capture; ``text``,
+``figure`` and ``page`` draw it.
 """
 
 from __future__ import annotations
@@ -115,19 +115,19 @@ class Ladder(Drawn):
 
     def lines(self) -> list[str]:
         """It as text, for 80 columns."""
-        from lab.flow.ladder_text import ladder_lines
+        from lab.flow.ladder.text import ladder_lines
 
         return ladder_lines(self)
 
     def figure(self) -> ShownFigure:
         """It as a matplotlib figure."""
-        from lab.flow.ladder_figure import draw_ladder
+        from lab.flow.ladder.figure import draw_ladder
 
         return draw_ladder(self)
 
     def page(self) -> str:
         """It as an HTML page that needs nothing else: point at a packet to see all that is known of it."""
-        from lab.flow.ladder_page import ladder_page
+        from lab.flow.ladder.page import ladder_page
 
         return ladder_page(self)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lab.flow.meanings_ip import address_kind, header_words
-from lab.flow.meanings_link import Rule
-from lab.flow.placing import Place
+from lab.flow.anatomy.meanings_ip import address_kind, header_words
+from lab.flow.anatomy.meanings_link import Rule
+from lab.flow.anatomy.placing import Place
 from lab.taps.packets import Packet
 
 __all__ = ["TRANSPORT_LAYERS"]

@@ -15,9 +15,9 @@ from itertools import pairwise
 
 from rich.cells import cell_len
 
-from lab.flow import ladder_words as words
-from lab.flow.cells import Line, plain, shorten, wrap
-from lab.flow.ladders import Fold, Ladder, Step
+from lab.flow.ladder import words
+from lab.flow.ladder.cells import Line, plain, shorten, wrap
+from lab.flow.ladder.ladders import Fold, Ladder, Step
 
 __all__ = ["ladder_lines"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from lab.flow.meanings_link import Rule
-from lab.flow.placing import Place
+from lab.flow.anatomy.meanings_link import Rule
+from lab.flow.anatomy.placing import Place
 
 __all__ = ["IP_LAYERS", "address_kind", "header_words"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lab.errors import UsageError
-from lab.flow.cast import Cast, Flow
-from lab.flow.quoted import ERRORS, Quoted, read_quoted
+from lab.flow.ladder.cast import Cast, Flow
+from lab.flow.ladder.quoted import ERRORS, Quoted, read_quoted
 from lab.taps.conversations import Conversations
 from lab.taps.findings import Columns
 from lab.taps.flows import PROTOCOLS

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lab.flow.meanings_ip import IP_LAYERS
-from lab.flow.meanings_link import LINK_LAYERS, Rule
-from lab.flow.meanings_transport import TRANSPORT_LAYERS
-from lab.flow.placing import Place
+from lab.flow.anatomy.meanings_ip import IP_LAYERS
+from lab.flow.anatomy.meanings_link import LINK_LAYERS, Rule
+from lab.flow.anatomy.meanings_transport import TRANSPORT_LAYERS
+from lab.flow.anatomy.placing import Place
 
 __all__ = ["meaning_of"]
 

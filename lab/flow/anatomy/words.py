@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain, count
 
-from lab.flow.anatomies import Anatomy, Comparison, Field, Layer, Pair
+from lab.flow.anatomy.anatomies import Anatomy, Comparison, Field, Layer, Pair
 
 __all__ = [
     "LAYERS", "VERDICTS", "color_of", "compared", "explained", "is_exercise", "key_signs",

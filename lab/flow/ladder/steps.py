@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from lab.checks import check_count, pick
 from lab.errors import CaptureError
-from lab.flow import tcp, telling
-from lab.flow.arrows import Arrows, Changes, changes_of, interest_of, make_arrows, other_copies
-from lab.flow.cast import BY, Cast, Flow, place_of
-from lab.flow.choosing import adopt_errors, choose
-from lab.flow.folding import kept
-from lab.flow.ladders import Fold, Ladder, Row, Step
+from lab.flow.ladder import tcp, telling
+from lab.flow.ladder.arrows import Arrows, Changes, changes_of, interest_of, make_arrows, other_copies
+from lab.flow.ladder.cast import BY, Cast, Flow, place_of
+from lab.flow.ladder.choosing import adopt_errors, choose
+from lab.flow.ladder.folding import kept
+from lab.flow.ladder.ladders import Fold, Ladder, Row, Step
 from lab.taps import flows as flow_tables
 from lab.taps.conversations import OUT, Conversations, find_conversations, loopbacks
 from lab.taps.findings import DOUBTED, Columns, doubts, interface_names
@@ -60,7 +60,7 @@ def find_ladder(
     least interesting ones beyond are folded. to_scale, large: as ``Ladder`` has them.
 
     An ICMP error is shown with the packets that it is about, even if only its own conversation is named. TCP's states
-    are those that ``lab.flow.states`` tells.
+    are those that ``lab.flow.ladder.states`` tells.
     Raises UsageError for a flow that is not there, CaptureError for a capture with no conversation.
     """
     pick("column", by, BY)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lab.errors import UsageError
-from lab.flow import ladder_words as words
-from lab.flow.ladder_layout import shift_into
-from lab.flow.ladder_scale import draw_to_scale
-from lab.flow.ladder_sheet import MARGIN, PAGE, SHADE, Look, Paper, Run, fitting, label_of, width_of
-from lab.flow.ladders import Fold, Ladder, Step
+from lab.flow.ladder import words
+from lab.flow.ladder.ladders import Fold, Ladder, Step
+from lab.flow.ladder.layout import shift_into
+from lab.flow.ladder.scale import draw_to_scale
+from lab.flow.ladder.sheet import MARGIN, PAGE, SHADE, Look, Paper, Run, fitting, label_of, width_of
 from lab.flow.sheets import readable
 
 if TYPE_CHECKING:

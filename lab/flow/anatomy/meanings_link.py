@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from lab.flow.placing import Place
+from lab.flow.anatomy.placing import Place
 
 __all__ = ["LINK_LAYERS", "Rule"]
 

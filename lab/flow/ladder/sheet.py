@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from lab.flow import ladder_words as words
-from lab.flow.ladders import Ladder, Participant, Step
+from lab.flow.ladder import words
+from lab.flow.ladder.ladders import Ladder, Participant, Step
 from lab.flow.sheets import Font, Sheet, readable
 
 __all__ = ["MARGIN", "PAGE", "QUIET", "SHADE", "Look", "Paper", "Run", "fitting", "label_of", "width_of"]
