@@ -274,6 +274,17 @@ def test_checksums_behind_extension_headers():
             assert checksums(lab.anatomy(packet))[-1].verdict == "good", packet.summary()
 
 
+@pytest.mark.parametrize(("pointer", "last"), [(4, "198.18.0.9"), (8, "198.18.0.9"), (12, "198.18.0.1")])
+def test_checksums_of_a_packet_on_a_source_route(pointer, last):
+    """They are over the last address of the route, which the destination becomes when the route is done."""
+    route = scapy.IPOption_LSRR(routers=["198.18.0.7", "198.18.0.9"], pointer=pointer)
+    segment = scapy.UDP(sport=1, dport=2) / b"hello"
+    final = scapy.IP(bytes(scapy.IP(src="198.18.0.2", dst=last) / segment))
+    segment.chksum = final[scapy.UDP].chksum
+    packet = scapy.IP(bytes(scapy.IP(src="198.18.0.2", dst="198.18.0.1", options=[route]) / segment))
+    assert [each.verdict for each in checksums(lab.anatomy(packet))] == ["good", "good"]
+
+
 def test_checksums_of_a_quoted_packet(family):
     inside = carried(family, INSIDE["UDP"](family))
     error = scapy.ICMP(type=3, code=3) if family == 4 else scapy.ICMPv6DestUnreach(code=4)

@@ -106,7 +106,7 @@ def _carrier(before: Sequence[tuple[int, Packet]], length: int) -> _Carrier | No
         if isinstance(layer, IP):
             end = offset + layer.len if layer.len else there  # 0 if it is longer than 65,535 bytes
             there = min(there, end)
-            found = _Carrier(4, layer.src, layer.dst, end, there, bool(layer.frag or layer.flags.MF))
+            found = _Carrier(4, layer.src, _last_hop(layer), end, there, bool(layer.frag or layer.flags.MF))
         elif isinstance(layer, IPv6):
             end = offset + _IPV6_HEADER + layer.plen if layer.plen else there
             there = min(there, end)
@@ -117,6 +117,17 @@ def _carrier(before: Sequence[tuple[int, Packet]], length: int) -> _Carrier | No
             last = 0 if isinstance(layer, IPv6ExtHdrSegmentRouting) else -1  # that of RFC 8754 is in reverse order
             found = found._replace(destination=layer.addresses[last]) if layer.addresses else found
     return found
+
+
+def _last_hop(header: Packet) -> str:
+    """Where an IPv4 packet is going in the end: the last router of a source route that is not done (RFC 791, 3.1)."""
+    from scapy.layers.inet import IPOption_LSRR, IPOption_SSRR
+
+    for option in header.options:
+        routed = isinstance(option, (IPOption_LSRR, IPOption_SSRR))
+        if routed and option.routers and option.pointer <= (option.length or 0):
+            return str(option.routers[-1])
+    return str(header.dst)
 
 
 def _pseudo_header(carrier: _Carrier, length: int, protocol: int) -> bytes:

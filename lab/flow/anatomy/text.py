@@ -6,19 +6,17 @@ import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby, pairwise, repeat, zip_longest
-from typing import NamedTuple
 
-from lab.flow.anatomy.anatomies import PAYLOADS, Anatomy, Comparison, Field, Layer, Pair
-from lab.flow.anatomy.words import explained
+from lab.flow.anatomy.anatomies import PAYLOADS, Anatomy, Comparison, Field, Pair
+from lab.flow.anatomy.boxes import BITS, Box, Diagram, Part, diagram
+from lab.flow.anatomy.words import LAYERS, explained, left_out
 
 __all__ = ["anatomy_lines", "comparison_lines"]
 
 _COLUMNS = 80
-_ROW = 32  # bits
-_MOST_ROWS, _SHOWN = 4, 3  # of a box that has whole rows; and so many if it has more
 _RULER = (
-    "".join(f" {bit // 10 if bit % 10 == 0 else ' '}" for bit in range(_ROW)).rstrip(),
-    "".join(f" {bit % 10}" for bit in range(_ROW)),
+    "".join(f" {bit // 10 if bit % 10 == 0 else ' '}" for bit in range(BITS)).rstrip(),
+    "".join(f" {bit % 10}" for bit in range(BITS)),
 )
 #: What stands for names that are too long.
 _KEYS = "123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -27,34 +25,15 @@ _MOST_NAME, _MOST_VALUE = 24, 26
 _COMPARED = (1, 15, 28, 30)  # columns of a comparison
 
 
-class _Piece(NamedTuple):
-    """What a box has of a row. box: which one. first, end: its bits in the row."""
-
-    box: int
-    first: int
-    end: int
-
-    @property
-    def width(self) -> int:
-        """Letters that fit."""
-        return 2 * (self.end - self.first) - 1
-
-
-class _Row(NamedTuple):
-    """A row. first: of its bytes. folded: how many bytes are left out in its place; 0: it is shown."""
-
-    pieces: list[_Piece]
-    first: int
-    folded: int = 0
-
-
 def anatomy_lines(anatomy: Anatomy) -> list[str]:
     """The packet, layer by layer, and what could not be told of it."""
     lines = textwrap.wrap(anatomy.title, _COLUMNS)
-    for layer in anatomy.layers:
-        keys = _keys(layer)
-        lines += ["", *_diagram(layer, keys), "", *_table(layer, keys)]
-    return lines + _warnings(anatomy)
+    for layer in anatomy.layers[:LAYERS]:
+        drawn = diagram(layer)
+        keys = _keys(drawn)
+        lines += ["", *_diagram(drawn, keys), "", *_table(drawn, keys)]
+    more = left_out(anatomy)
+    return lines + (["", more] if more else []) + _warnings(anatomy)
 
 
 def comparison_lines(comparison: Comparison) -> list[str]:
@@ -62,8 +41,8 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     lines: list[str] = []
     for anatomy in comparison.both:
         lines += textwrap.wrap(anatomy.title, _COLUMNS)
-        for layer in anatomy.layers:
-            lines += ["", *_diagram(layer, _keys(layer))]
+        for drawn in map(diagram, anatomy.layers[:LAYERS]):
+            lines += ["", *_diagram(drawn, _keys(drawn))]
         lines += [*_warnings(anatomy), ""]
     for layers, pairs in groupby(comparison.shown, lambda pair: pair.layers):
         lines += _columns(["", "", *(name or "—" for name in layers)], _COMPARED)
@@ -90,97 +69,73 @@ def _warnings(anatomy: Anatomy) -> list[str]:
     return ["", *(line for lines in told for line in lines)] if told else []
 
 
-def _drawn(layer: Layer) -> list[Field]:
-    """The fields that have a place."""
-    return [field for field in layer.fields if field.bits]
+def _width(part: Part) -> int:
+    """Letters that fit into it."""
+    return 2 * (part.end - part.start) - 1
 
 
-def _rows(layer: Layer) -> list[_Row]:
-    """The rows of a diagram: a box a field; one for all bytes if the places of fields are not known."""
-    places = [(field.offset, field.offset + field.bits) for field in _drawn(layer)] or [(0, 8 * len(layer.data))]
-    rows = [_Row([], 4 * number) for number in range(-(-len(layer.data) // 4))]
-    for box, (begin, end) in enumerate(places):
-        for number in range(begin // _ROW, -(-end // _ROW)):
-            first = number * _ROW
-            rows[number].pieces.append(_Piece(box, max(begin - first, 0), min(end - first, _ROW)))
-    return list(_folded(rows, len(layer.data)))
+def _widest(box: Box, drawn: Diagram) -> Part:
+    """The part of a box that has most room, of those that are not folded: the first of them."""
+    return max((part for part in box.parts if not drawn.rows[part.row].folded), key=_width)
 
 
-def _folded(rows: Sequence[_Row], size: int) -> Iterator[_Row]:
-    """Of many rows that one box fills alone, the first ones, and one in place of the others."""
-    numbered = groupby(
-        enumerate(rows), lambda each: each[1].pieces[0].box if len(each[1].pieces) == 1 else -1 - each[0]
-    )
-    for _box, group in numbered:
-        same = [row for _number, row in group]
-        if len(same) <= _MOST_ROWS:
-            yield from same
-        else:
-            yield from same[:_SHOWN]
-            end = min(same[-1].first + 4, size)
-            yield same[_SHOWN]._replace(folded=end - same[_SHOWN].first)
-
-
-def _widest(rows: Sequence[_Row]) -> dict[int, tuple[int, int]]:
-    """Of each box the letters that fit into its widest piece, and the first byte of the row where that is."""
-    widest: dict[int, tuple[int, int]] = {}
-    for row in rows:
-        for piece in row.pieces:
-            if piece.width > widest.get(piece.box, (0, 0))[0]:
-                widest[piece.box] = piece.width, row.first
-    return widest
-
-
-def _keys(layer: Layer) -> dict[str, str]:
+def _keys(drawn: Diagram) -> dict[str, str]:
     """What stands in the boxes that are too narrow for the names of their fields, by name."""
-    fields, widest = _drawn(layer), _widest(_rows(layer))
-    narrow = [field.name for box, field in enumerate(fields) if len(field.name) > widest[box][0]]
+    fields = ((box.field, _width(_widest(box, drawn))) for box in drawn.boxes if box.field)
+    narrow = [field.name for field, width in fields if len(field.name) > width]
     return dict(zip(narrow, chain(_KEYS, repeat("·")), strict=False))
 
 
-def _diagram(layer: Layer, keys: dict[str, str]) -> list[str]:
+def _diagram(drawn: Diagram, keys: dict[str, str]) -> list[str]:
     """A layer as RFCs show it: a row has 32 bits; beside it, its bytes."""
-    rows, digits, fields = _rows(layer), layer.hex(), _drawn(layer)
-    labels = {
-        (box, first): _label(fields[box], width, keys) if fields else f"{len(layer.data):,} bytes"
-        for box, (width, first) in _widest(rows).items()
-    }
+    layer, labels = drawn.layer, {}
+    parts: list[list[tuple[int, Part]]] = [[] for _row in drawn.rows]
+    for number, box in enumerate(drawn.boxes):
+        widest = _widest(box, drawn)
+        labels[number, widest.row] = _label(box, _width(widest), keys)
+        for part in box.parts:
+            parts[part.row].append((number, part))
     heading = f"{layer.title}: bytes {layer.offset:,} to {layer.offset + len(layer.data) - 1:,}"
     lines = [*textwrap.wrap(heading, _COLUMNS), *_RULER]
-    for above, below in pairwise([None, *rows, None]):
-        rule = _rule(_boxes(above), _boxes(below))
+    for at, (above, below) in enumerate(pairwise([[], *parts, []])):
+        rule = _rule(_owners(above), _owners(below))
         lines += [rule] if "+" in rule else []
-        if below is None:
+        if at == len(parts):
             break
-        if below.folded:
-            boxes = [f"{f'… {below.folded:,} bytes':^{2 * _ROW - 1}}"]
+        row = drawn.rows[at]
+        if row.folded:
+            boxes, beside = [f"{f'… {row.folded:,} bytes':^{2 * BITS - 1}}"], ["…"]
         else:
-            boxes = [f"{labels.get((each.box, below.first), ''):^{each.width}}" for each in below.pieces]
-        beside = ["…"] if below.folded else digits[below.first : below.first + 4]
-        lines.append(f"{'|'.join(['', *boxes, '']):<{2 * _ROW + 1}}  {' '.join(beside)}")
+            boxes = [f"{labels.get((number, at), ''):^{_width(part)}}" for number, part in below]
+            beside = [drawn.digits[index] for index in drawn.indices(row)]
+        lines.append(f"{'|'.join(['', *boxes, '']):<{2 * BITS + 1}}  {' '.join(beside)}")
     return lines
 
 
-def _boxes(row: _Row | None) -> list[int | None]:
+def _owners(parts: Sequence[tuple[int, Part]]) -> list[int | None]:
     """Of each bit of a row, whose box it is in; of one more on each side, nobody's."""
-    boxes: list[int | None] = [None] * (_ROW + 2)
-    for piece in row.pieces if row else ():
-        boxes[1 + piece.first : 1 + piece.end] = [piece.box] * (piece.end - piece.first)
-    return boxes
+    owners: list[int | None] = [None] * (BITS + 2)
+    for number, part in parts:
+        owners[1 + part.start : 1 + part.end] = [number] * (part.end - part.start)
+    return owners
 
 
 def _rule(upper: Sequence[int | None], lower: Sequence[int | None]) -> str:
-    """The line between two rows, as ``_boxes`` has them: open where both have the same box."""
+    """The line between two rows, as ``_owners`` has them: open where both have the same box."""
     edges = [one != other for one, other in zip(upper, lower, strict=True)]
     line = ""
-    for bit in range(1, _ROW + 2):
+    for bit in range(1, BITS + 2):
         corner = "+" if edges[bit - 1] or edges[bit] else "|" if upper[bit - 1] != upper[bit] else " "
         line += corner + ("-" if edges[bit] else " ")
     return line.rstrip()
 
 
-def _label(field: Field, width: int, keys: dict[str, str]) -> str:
+def _label(box: Box, width: int, keys: dict[str, str]) -> str:
     """Name and value, as far as they fit; the value as its number only; the name alone; or what it is explained by."""
+    field = box.field
+    if field is None:
+        label = f"{sum(part.end - part.start for part in box.parts) // 8:,} bytes"
+        return label if len(label) <= width else ""
     text = _value(field)
     whole = f"{field.name} {text}"
     if field.name in PAYLOADS and len(whole) > width > len(field.name):
@@ -194,13 +149,15 @@ def _value(field: Field) -> str:
     return "?" if field.blank else field.text
 
 
-def _table(layer: Layer, keys: dict[str, str]) -> list[str]:
+def _table(drawn: Diagram, keys: dict[str, str]) -> list[str]:
     """What the fields say: key, name, value, meaning."""
-    rows = [(keys.get(each.name, ""), each.name, _value(each), explained(each)) for each in layer.shown]
+    told, more = drawn.layer.fields[: drawn.told], len(drawn.layer.fields) - drawn.told
+    rows = [(keys.get(each.name, ""), each.name, _value(each), explained(each)) for each in told]
     name = min(max((len(row[1]) for row in rows), default=1), _MOST_NAME)
     value = min(max((len(row[2]) for row in rows), default=1), _MOST_VALUE)
     widths = (1, name, max(value, 1), _COLUMNS - name - value - 7)
-    return [line for row in rows for line in _columns(row, widths)]
+    lines = [line for row in rows for line in _columns(row, widths)]
+    return [*lines, f"   and {more:,} more fields"] if more else lines
 
 
 def _columns(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
