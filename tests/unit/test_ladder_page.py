@@ -152,7 +152,8 @@ def test_a_fold_unfolds_if_it_knows_its_packets_and_gaps_count_from_its_end():
         parsed = Parsed(ladder_page(ladder_of(step(1, 0), fold, step(5, 9_000))))
         assert [text.split("frame")[1].split("seen")[0] for text in parsed.texts["panel"][:-1]] == frames
         assert ("details" in {tag for tag, _ in parsed.tags}) == bool(fold.steps)
-        assert parsed.texts["told"] == ["⋮ 3 packets in 2.00 µs"]
+        why = "" if fold.steps else ": too many to unfold"
+        assert parsed.texts["told"] == [f"⋮ 3 packets in 2.00 µs{why}"]
         assert parsed.texts["way"] == ["2 packets carried 1.50 kB", "1 packet carried 0 bytes"]
         assert parsed.texts["gap"][-1] == "+5.00 µs"
 

@@ -176,7 +176,8 @@ class _Body:
     def _fold(self, fold: Fold, times: str, before_ns: int | None, label: float) -> str:
         took = format_ns(fold.end_ns - fold.start_ns)
         ways = "".join(self._way(*way) for way in fold.ways)
-        cells = f'{times}<span class="told">⋮ {fold.packets:,} packets in {took}</span>{ways}'
+        why = "" if fold.steps else ": too many to unfold"
+        cells = f'{times}<span class="told">⋮ {fold.packets:,} packets in {took}{why}</span>{ways}'
         if fold.steps:
             before = (before_ns, *(step.time_ns for step in fold.steps[:-1]))
             steps = "\n".join(
