@@ -173,14 +173,21 @@ def recordings(world, tool, wait_until, tmp_path_factory):
         files[name] = folder / f"{len(files)}.cap"
         with files[name].open("wb") as out, files[name].with_suffix(".txt").open("wb") as log:
             running.append(world.popen([tool(program), "-w", "-", *arguments], stdout=out, stderr=log))
-    link = world.links["veth"]
     try:
         with world.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
 
             def everybody_records(word):
-                out.sendto(word, (link.far[4], 9))
-                out.sendto(word, (world.links["lo"].far[4], 9))
-                return all(word in path.read_bytes() for path in files.values())
+                """Of each device that it records: a program may write those of one before those of the other."""
+                told = {device: word + f" on {device}".encode() for device in ("veth", "lo")}
+                for device, text in told.items():
+                    out.sendto(text, (world.links[device].far[4], 9))
+                written = {name: path.read_bytes() for name, path in files.items()}
+                return all(
+                    text in written[name]
+                    for name, arguments in RECORDERS.items()
+                    for device, text in told.items()
+                    if {device, "any"} & {*arguments}
+                )
 
             wait_until(lambda: everybody_records(b"hello"), "all record")
             for family in (4, 6):
