@@ -6,6 +6,7 @@ It always enters a new user and network namespace with its own lo up, so nothing
 that cannot be had. Faults:
 
 no-rights      the command has no capability
+nobody         nor has it, and it is a user that the machine knows by name: some programs ask for it
 no-userns      no further user namespace can be made
 near-only      one more network namespace can be made: the near one of a private world, but no far one
 ping-sockets   ping sockets are allowed
@@ -93,7 +94,7 @@ def main() -> None:
     try:
         kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNET)
         # Another user than root loses every capability when the command is executed.
-        kernel.map_self(uid, gid, inside=1000 if "no-rights" in faults else 0)
+        kernel.map_self(uid, gid, inside=65534 if "nobody" in faults else 1000 if "no-rights" in faults else 0)
     except OSError as error:
         print(f"no user namespace for the test: {error}", file=sys.stderr)
         sys.exit(77)

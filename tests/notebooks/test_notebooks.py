@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-import nbclient
 import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
@@ -16,6 +17,8 @@ from lab.services.postgresql import PostgreSQL
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+EXECUTE = Path(__file__).with_name("execute.py")
+LAUNCHER = ROOT / "tests" / "launch.py"
 #: What lessons need beside this package: servers, and programs in PATH.
 SERVERS = {"your-own-service": PostgreSQL}
 TOOLS = {"your-own-service": ["curl"]}
@@ -44,12 +47,17 @@ def _installed(notebook, tool, missing):
 
 
 @pytest.mark.usefixtures("_installed")
-def test_it_runs(notebook, tmp_path, world):
-    document = nbformat.read(notebook, as_version=4)
-    client = nbclient.NotebookClient(
-        document, timeout=90, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
-    )
-    client.execute()
+@pytest.mark.parametrize("faults", [(), ("nobody",)], ids=["as we are", "unprivileged"])
+def test_it_runs(notebook, tmp_path, world, missing, faults):
+    executed = tmp_path / notebook.name
+    command = [sys.executable, str(EXECUTE), str(notebook), str(executed)]
+    if faults:
+        command = [sys.executable, str(LAUNCHER), *faults, "--", *command]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    if faults and done.returncode == 77:
+        missing(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    document = nbformat.read(executed, as_version=4)
     shown = set().union(*(mime_types(cell) for cell in document.cells))
     assert {"text/html", "image/png", "text/plain"} <= shown
 
