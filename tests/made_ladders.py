@@ -20,7 +20,7 @@ STATES = (
     None,
 )
 MARKS = ("retransmission", "out of order", "reset", "zero window", "keep-alive", "window probe", "duplicate ACK",
-         "12 segments in one frame", "bad checksum", "cut to 96 bytes", "after 3 lost frames")  # fmt: skip
+         "12 segments in one frame", "bad checksum", "cut to 96", "after 3 lost")  # fmt: skip
 #: What files that somebody else wrote may hold; none of it may break a line, a figure, or a terminal.
 NASTY = ("$x_1$ and $\\frac{", "<b>bold</b> & <script>", "tab\there", "bell\a escape\x1b[31mred", "two\nlines\r\n",
          "emoji \U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 \u2764\ufe0f \U0001f1e9\U0001f1ea",

@@ -11,7 +11,7 @@ from lab.taps.frames import CHECKSUMS, HAS
 from lab.taps.names import flag_names, icmp_name
 from lab.taps.tables import address_texts
 
-__all__ = ["DESCRIBED", "HEADINGS", "describe_frames", "frame_lines", "protocol_name"]
+__all__ = ["DESCRIBED", "HEADINGS", "describe_frames", "flaws", "frame_lines", "protocol_name"]
 
 #: Fields that ``describe_frames`` needs.
 DESCRIBED = (
@@ -114,13 +114,19 @@ def _info(row: Row) -> list[str]:
         told.append(f"fragment {row['fragment_id']} from byte {row['fragment_offset']}{more}")
     elif _has(row, "ports") and _has(row, "payload") and row["payload_length"]:
         told.append(f"{row['payload_length']} bytes")
+    return told + flaws(row)
+
+
+def flaws(row: Row) -> list[str]:
+    """What is wrong with a frame, or with its place in the capture."""
+    found = []
     if CHECKSUMS[row["checksum"]] == "bad":
-        told.append("bad checksum")
+        found.append("bad checksum")
     if row["captured"] < row["length"]:
-        told.append(f"cut to {row['captured']}")
+        found.append(f"cut to {row['captured']}")
     if row["dropped"]:
-        told.append(f"after {row['dropped']} lost")
-    return told
+        found.append(f"after {row['dropped']} lost")
+    return found
 
 
 def _icmp(row: Row) -> str:

@@ -326,7 +326,7 @@ def test_frames_that_are_cut_are_shown_and_marked(recorded, printed, tool, famil
     with lab.read(whole) as before, lab.read(cut) as after:
         steps = [rows_of(capture.ladder(*flows_of(capture, "tcp"))) for capture in (before, after)]
     assert [step.facts for step in steps[0]] == [step.facts for step in steps[1]]
-    assert [("cut to 90 bytes" in step.marks) for step in steps[1]] == [step.length > 90 for step in steps[0]]
+    assert [("cut to 90" in step.marks) for step in steps[1]] == [step.length > 90 for step in steps[0]]
     assert any(step.length > 90 for step in steps[0])
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lab.taps.conversations import ACK, SYN, VLAN_NUMBER
-from lab.taps.frames import CHECKSUMS, HAS
-from lab.taps.lines import protocol_name
+from lab.taps.frames import HAS
+from lab.taps.lines import flaws, protocol_name
 from lab.taps.names import flag_names, icmp_name
 from lab.taps.packets import Packet
 
@@ -56,7 +56,8 @@ def told(
         facts.append(f"len {row['payload_length']}")
     if _has(row, "vlan"):
         facts.append(f"vlan {row['vlan'] & VLAN_NUMBER}")
-    return title, tuple(facts), tuple(_marks(row, marks, segments))
+    several = [f"{segments} segments in one frame"] if segments > 1 else []
+    return title, tuple(facts), (*marks, *several, *flaws(row))
 
 
 def _fragment(row: Row) -> list[str]:
@@ -67,19 +68,6 @@ def _fragment(row: Row) -> list[str]:
     known = first or not _has(row, "tcp")  # whose header's length is not at hand
     place = [f"bytes {first} to {first + size - 1}"] if known else []
     return [f"IP id {row['fragment_id']}", *place, "more follow" if row["more_fragments"] else "the last"]
-
-
-def _marks(row: Row, marks: Sequence[str], segments: int) -> list[str]:
-    found = list(marks)
-    if segments > 1:
-        found.append(f"{segments} segments in one frame")
-    if CHECKSUMS[row["checksum"]] == "bad":
-        found.append("bad checksum")
-    if row["captured"] < row["length"]:
-        found.append(f"cut to {row['captured']} bytes")
-    if row["dropped"]:
-        found.append(f"after {row['dropped']} lost frames")
-    return found
 
 
 def _has(row: Row, layer: str) -> bool:
