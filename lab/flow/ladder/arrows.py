@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lab.flow.ladder.cast import Cast
-from lab.flow.ladder.quoted import ERRORS
+from lab.flow.ladder.quoted import are_errors
 from lab.flow.ladder.states import Segment, find_changes
 from lab.flow.ladder.tcp import Tcp
 from lab.taps.conversations import FIN, OUT, RST, SYN, Conversations
@@ -62,11 +62,18 @@ def other_copies(columns: Columns, numbers: Array) -> Array:
 
 
 def make_arrows(
-    columns: Columns, found: Conversations, place: Array, flow: Array, from_client: Array, cast: Cast
+    columns: Columns,
+    found: Conversations,
+    place: Array,
+    other: Array,
+    flow: Array,
+    from_client: Array,
+    cast: Cast,
 ) -> Arrows:
     """An arrow for each packet of the conversations of `cast`; two, by way of its device, for one seen twice there.
 
-    place: of the packets, in the arrays of ``Conversations``. flow, from_client: of each frame there, as it is shown.
+    place: of the packets, in the arrays of ``Conversations``. other: of each frame there, its other copy. flow,
+    from_client: as it is shown.
     """
     place = place[np.argsort(found.rows[place], kind="stable")]
     number, by_client = found.rows[place], from_client[place]
@@ -76,7 +83,7 @@ def make_arrows(
     client, server = columns_of[flow[place]].T
     source, target = np.where(by_client, client, server), np.where(by_client, server, client)
     whole = np.ones(len(place), bool)
-    arrows = Arrows(place, number, other_copies(columns, number), flow[place], by_client, source, target, whole, whole)
+    arrows = Arrows(place, number, other[place], flow[place], by_client, source, target, whole, whole)
     device = cast.device_columns(columns["interface"][number])
     twice = np.flatnonzero((arrows.other >= 0) & (device >= 0))
     if not len(twice):
@@ -128,10 +135,8 @@ def interest_of(columns: Columns, arrows: Arrows, marks: Array, changes: Changes
     has, payload = columns["has"][arrows.number], columns["payload_length"][arrows.number]
     tcp = has & HAS["tcp"] != 0
     flags = np.where(tcp, columns["tcp_flags"][arrows.number], 0)
-    icmp = has & HAS["icmp"] != 0
     turn = (flags & (SYN | FIN | RST) != 0) | (tcp & (marks[arrows.place] != 0))
-    turn |= icmp & np.isin(columns["icmp_type"][arrows.number], ERRORS[4]) & (columns["family"][arrows.number] == 4)
-    turn |= icmp & np.isin(columns["icmp_type"][arrows.number], ERRORS[6]) & (columns["family"][arrows.number] == 6)
+    turn |= are_errors(columns, arrows.number)
     turn |= np.isin(arrows.place, [place for place, _side in changes])
     for places in (np.arange(len(turn)), np.arange(len(turn))[::-1]):
         end = np.full(int(arrows.flow.max(initial=0)) + 1, -1)

@@ -11,11 +11,10 @@ import numpy.typing as npt
 
 from lab.errors import UsageError
 from lab.flow.ladder.cast import Cast, Flow
-from lab.flow.ladder.quoted import ERRORS, Quoted, read_quoted
+from lab.flow.ladder.quoted import Quoted, are_errors, read_quoted
 from lab.taps.conversations import Conversations
 from lab.taps.findings import Columns
 from lab.taps.flows import PROTOCOLS
-from lab.taps.frames import HAS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -93,10 +92,7 @@ def adopt_errors(frames: FrameFile, columns: Columns, found: Conversations, tabl
     It is the frame's own, but for ICMP errors: they belong to the conversation of the packet that they quote.
     """
     flow, from_client = found.flow.copy(), found.from_client.copy()
-    kind, family = (columns[name][found.rows] for name in ("icmp_type", "family"))
-    icmp = columns["has"][found.rows] & HAS["icmp"] != 0
-    error = icmp & np.where(family == 4, np.isin(kind, ERRORS[4]), np.isin(kind, ERRORS[6]))
-    places = np.flatnonzero(error)[:_MOST_ERRORS]
+    places = np.flatnonzero(are_errors(columns, found.rows))[:_MOST_ERRORS]
     if not len(places):
         return flow, from_client
     known: dict[tuple[Any, ...], list[int]] = {}

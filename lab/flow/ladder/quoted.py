@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-__all__ = ["ERRORS", "Quoted", "read_quoted"]
+import numpy as np
+import numpy.typing as npt
+
+from lab.taps.findings import Columns
+from lab.taps.frames import HAS
+
+__all__ = ["Quoted", "are_errors", "read_quoted"]
 
 #: Types that quote a packet, by IP version.
-ERRORS = {4: (3, 4, 5, 11, 12), 6: (1, 2, 3, 4)}
+_ERRORS = {4: (3, 4, 5, 11, 12), 6: (1, 2, 3, 4)}
 
 _PORTS = (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
 _ECHO = {4: (socket.IPPROTO_ICMP, (0, 8)), 6: (socket.IPPROTO_ICMPV6, (128, 129))}
@@ -26,6 +32,13 @@ class Quoted(NamedTuple):
     source: str
     destination: str
     ports: tuple[int, int] | None
+
+
+def are_errors(columns: Columns, numbers: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which of the frames with these numbers, from 0, are ICMP errors."""
+    kind, family = (columns[name][numbers] for name in ("icmp_type", "family"))
+    icmp: npt.NDArray[np.bool_] = columns["has"][numbers] & HAS["icmp"] != 0
+    return icmp & np.where(family == 4, np.isin(kind, _ERRORS[4]), np.isin(kind, _ERRORS[6]))
 
 
 def read_quoted(data: bytes) -> Quoted | None:

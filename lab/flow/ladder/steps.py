@@ -18,7 +18,7 @@ from lab.flow.ladder.choosing import adopt_errors, choose
 from lab.flow.ladder.folding import kept
 from lab.flow.ladder.ladders import Fold, Ladder, Row, Step
 from lab.taps import flows as flow_tables
-from lab.taps.conversations import OUT, Conversations, find_conversations, loopbacks
+from lab.taps.conversations import OUT, find_conversations, loopbacks
 from lab.taps.findings import DOUBTED, Columns, doubts, interface_names
 from lab.taps.flows import flow_table
 from lab.taps.frames import HAS
@@ -85,13 +85,14 @@ def find_ladder(
     visible &= np.isin(flow, cast.flows)
     if not visible.any():
         raise CaptureError(f"{name}: nothing of that conversation is in these frames; take others")
+    other = other_copies(columns, found.rows)
     if both_copies:
-        twice = visible & (other_copies(columns, found.rows) >= 0)
+        twice = visible & (other >= 0)
         if not twice.any():
             raise CaptureError(f"{name} has no packet twice: capture with --both-copies, on lo")
         for interface in np.unique(columns["interface"][found.rows[twice]]).tolist():
             cast.add_device(interface, interfaces[interface])
-    arrows = make_arrows(columns, found, np.flatnonzero(visible), flow, from_client, cast)
+    arrows = make_arrows(columns, found, np.flatnonzero(visible), other, flow, from_client, cast)
     segments = tcp.read_tcp(columns, found)
     changes = changes_of(columns, found, segments, cast.flows)
     shown = kept(interest_of(columns, arrows, segments.marks, changes), packets)
@@ -102,7 +103,7 @@ def find_ladder(
         rows=tuple(_rows(teller, columns, arrows, shown)),
         title=_title(name, chosen, [source.name for source in frames.sources]),
         start_ns=int(columns["time_ns"][arrows.number].min()),
-        warnings=(*told, *_left_out(columns, found), *doubts(frames, columns)),
+        warnings=(*told, *_left_out(columns, other), *doubts(frames, columns)),
         to_scale=to_scale,
         large=large,
     )
@@ -204,13 +205,13 @@ def _title(name: str, flows: Sequence[Flow], names: Sequence[str]) -> str:
     return f"{flow['protocol'].upper()} {place_of(flow, 'client')} → {place_of(flow, 'server')}{on}"
 
 
-def _left_out(columns: Columns, found: Conversations) -> Iterator[str]:
-    """What of the capture is in no conversation."""
+def _left_out(columns: Columns, other: Array) -> Iterator[str]:
+    """What of the capture is in no conversation. other: as ``other_copies`` has it, of all that is in one."""
     foreign = int(np.count_nonzero(columns["has"] & HAS["ip"] == 0))
     if foreign:
         yield f"{foreign:,} frames without an IP header are not shown"
     out = (columns["direction"] == OUT) & np.isin(columns["interface"], loopbacks(columns))
-    came = int(np.count_nonzero(other_copies(columns, found.rows) >= 0))
+    came = int(np.count_nonzero(other >= 0))
     lost = int(np.count_nonzero(out & (columns["has"] & HAS["ip"] != 0))) - came
     if lost > 0:
         yield f"{lost:,} packets were seen going out on lo and not coming in: they are not shown"
