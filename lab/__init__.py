@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lab.errors import Unavailable as Unavailable
     from lab.errors import UsageError as UsageError
     from lab.experiment import compare as compare
+    from lab.firewall import FirewallRule as FirewallRule
     from lab.flow.anatomy.anatomies import Anatomy as Anatomy
     from lab.flow.anatomy.anatomies import anatomy as anatomy
     from lab.flow.ladder.ladders import Ladder as Ladder
@@ -46,6 +47,7 @@ _HOME = {
     "CaptureError": "errors",
     "Condition": "conditions",
     "Experiment": "plan",
+    "FirewallRule": "firewall",
     "Injection": "injector.result",
     "Interrupted": "errors",
     "LabError": "errors",

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from lab.checks import check_count, pick
 from lab.errors import Unavailable, UsageError
+from lab.taps import nftables as nft
 from lab.taps.filters import NOTHING, attach
-from lab.taps.nftables import NETLINK_NETFILTER, drop_resets
 from lab.taps.places import SocketAt
 from lab.world import Place, visit
 from lab.world.place import ENDS
@@ -23,6 +24,7 @@ _MEANS = {"nftables": "a rule of nftables drops them", "listener": "a socket tha
 #: Options by which a socket wants packets to have so many hops left (RFC 5082): IP_MINTTL, IPV6_MINHOPCOUNT.
 _LEAST_HOPS = {socket.AF_INET: (socket.IPPROTO_IP, 21), socket.AF_INET6: (socket.IPPROTO_IPV6, 73)}
 _MOST_HOPS = 255
+_FLAGS_AT, _RST = 13, bytes([0x04])  # in a TCP header
 _RULE_FIX = "Leave by= out or give by='listener', which takes no rights; nftables takes {what}"
 _LISTENER_FIX = {
     errno.EADDRINUSE: "Play from a port that no socket has",
@@ -109,8 +111,8 @@ def _rule(socket_at: SocketAt, device: str, port: int) -> Iterator[None]:
     """A rule that is there as long as its netlink socket is open."""
     with contextlib.ExitStack() as opened:
         try:
-            channel = opened.enter_context(socket_at(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER))
-            drop_resets(channel, device, port)
+            channel = opened.enter_context(socket_at(socket.AF_NETLINK, socket.SOCK_RAW, nft.NETLINK_NETFILTER))
+            nft.install(channel, "no_rst", [nft.Chain("output", _no_resets(device, port))])
         except OSError as error:
             what = "CAP_NET_ADMIN (run as root, or in a private world)"
             if error.errno not in (errno.EPERM, errno.EACCES):
@@ -118,6 +120,27 @@ def _rule(socket_at: SocketAt, device: str, port: int) -> Iterator[None]:
             fix = _RULE_FIX.format(what=what)
             raise Unavailable("cannot make a rule of nftables", errno=error.errno, fix=fix) from error
         yield
+
+
+def _no_resets(device: str, port: int) -> list[nft.Rule]:
+    """As nft(8) has it: ``meta skuid >= 0 accept``; ``oifname "veth" tcp sport 40000 tcp flags rst drop``.
+
+    What a program sends has a socket, which is some user's (skuid), and passes, also a reset that is sent by hand; a
+    reset by which the kernel refuses what no socket waits for has none. A mark would not tell one from the other, as
+    the kernel may give its answers that of the question (fwmark_reflect).
+    """
+    return [
+        [nft.meta(nft.SKUID), nft.at_least(bytes(4)), nft.accept()],
+        [
+            *nft.leaves_by(device),
+            *nft.of_protocol(socket.IPPROTO_TCP),
+            *nft.payload(nft.TRANSPORT, 0, 2),
+            nft.equal(struct.pack("!H", port)),
+            *nft.payload(nft.TRANSPORT, _FLAGS_AT, 1, mask=_RST),
+            nft.not_equal(bytes(1)),
+            nft.drop(),
+        ],
+    ]
 
 
 @contextlib.contextmanager

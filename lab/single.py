@@ -22,6 +22,7 @@ from lab.conditions import BASELINES, NIC, WAYS, Condition, parse_target
 from lab.cpus import assigned, parse_cpus
 from lab.doubts import doubts, machine_doubts
 from lab.errors import StreamError, Unavailable, UsageError, errno_name
+from lab.firewall import Firewall, FirewallRule, firewall
 from lab.host import clock_bracket, host
 from lab.impairments import Impairment, parse_impairment
 from lab.injecting import inject
@@ -204,6 +205,13 @@ class World(PrivateWorld):  # noqa: D101 - it has the docstring of the other
     def inject(self, packets: Any, where: str = "lo", **options: Any) -> Injection:
         """``lab.inject`` in this world: packets into one of its links. Raises what that does."""
         return inject(packets, where, world=self, **options)
+
+    def firewall(self, *rules: FirewallRule, end: str = "near") -> Firewall:
+        """Puts rules of nftables into this world, until they are closed: ``with world.firewall(lab.FirewallRule(…)):``.
+
+        end: whose network ("near", "far" or "middle"). Raises what ``lab.firewall.firewall`` does.
+        """
+        return firewall(*rules, world=self, end=end)
 
     def no_rst(self, where: str, port: int, **options: Any) -> AbstractContextManager[NoResets]:
         """``lab.no_rst`` in this world: lets you play TCP by hand from `port`, over one of its links."""

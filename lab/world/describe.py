@@ -9,7 +9,7 @@ from typing import Any
 
 from lab.errors import Unavailable
 
-__all__ = ["offloads", "route_device", "sysctls"]
+__all__ = ["counters", "offloads", "route_device", "sysctls"]
 
 _SYSCTLS = (
     "net.core.busy_poll",
@@ -37,6 +37,26 @@ def sysctls() -> dict[str, str]:
         path = Path("/proc/sys", *name.split("."))
         if path.exists():
             found[name] = " ".join(path.read_text().split())
+    return found
+
+
+def counters() -> dict[str, int]:
+    """What the current thread's network namespace has counted: "Icmp.InEchos", "TcpExt.ListenDrops", "Ip6.InReceives".
+
+    Of /proc/net/snmp, netstat and snmp6 (snmp_counter.rst in the kernel's documentation); a file that a kernel without
+    IPv6 lacks is left out.
+    """
+    found: dict[str, int] = {}
+    for name in ("snmp", "netstat"):
+        lines = [line.split() for line in Path("/proc/thread-self/net", name).read_text().splitlines()]
+        for heads, values in zip(lines[::2], lines[1::2], strict=True):
+            group = heads[0].rstrip(":")
+            found |= {f"{group}.{head}": int(value) for head, value in zip(heads[1:], values[1:], strict=True)}
+    path = Path("/proc/thread-self/net/snmp6")
+    for line in path.read_text().splitlines() if path.exists() else ():
+        head, value = line.split()
+        group, _, rest = head.partition("6")
+        found[f"{group}6.{rest}"] = int(value)
     return found
 
 

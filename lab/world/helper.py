@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import Any
 
 from lab.world import kernel
-from lab.world.describe import offloads, sysctls
+from lab.world.describe import counters, offloads, sysctls
 from lab.world.impair import make
 from lab.world.links import LINKS
 from lab.world.netlink import Network
@@ -138,6 +138,24 @@ class Helper:
     def sysctl(self, end: str, name: str, value: str | None) -> dict[str, Any]:
         with self.namespaces.end(end).inside():
             return {"value": kernel.net_sysctl(name, value)}
+
+    def set_link(self, end: str, device: str, up: bool) -> dict[str, Any]:
+        self.namespaces.end(end).set_link(device, up)
+        return {}
+
+    def change_address(self, end: str, verb: str, device: str, address: str) -> dict[str, Any]:
+        self.namespaces.end(end).change_address(verb, device, address)
+        return {}
+
+    def change_route(
+        self, end: str, verb: str, destination: str, device: str | None, gateway: str | None, kind: str
+    ) -> dict[str, Any]:
+        self.namespaces.end(end).change_route(verb, destination, device, gateway, kind)
+        return {}
+
+    def counters(self, end: str) -> dict[str, Any]:
+        with self.namespaces.end(end).inside():
+            return {"counters": counters()}
 
     def namespace(self, end: str) -> int:
         return os.dup(self.namespaces.end(end).descriptor)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 __all__ = [
     "CLONE_NEWNET",
+    "CLONE_NEWNS",
     "CLONE_NEWUSER",
     "MAX_MESSAGE",
     "USERNS_FIX",
@@ -20,13 +21,16 @@ __all__ = [
     "die_with_parent",
     "enter_private_network",
     "inside",
+    "keep_mounts_private",
     "link_mtu",
     "link_up",
     "map_self",
+    "mount",
     "namespace",
     "net_sysctl",
     "setns",
     "transmit_checksums_off",
+    "unmount",
     "unshare",
 ]
 
@@ -39,14 +43,16 @@ USERNS_FIX = (
     "user.max_user_namespaces above 0; --security-opt seccomp=unconfined in a container), or run as root"
 )
 
-CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000
 _NAMES = {
+    CLONE_NEWNS: "CLONE_NEWNS",
     CLONE_NEWNET: "CLONE_NEWNET",
     CLONE_NEWUSER: "CLONE_NEWUSER",
     CLONE_NEWUSER | CLONE_NEWNET: "CLONE_NEWUSER | CLONE_NEWNET",
 }
 _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
 _PR_SET_PDEATHSIG = 1
+_MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x1000, 0x4000, 0x40000, 2  # linux/mount.h, umount2(2)
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFMTU, _IFF_UP = 0x8913, 0x8914, 0x8921, 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -128,6 +134,24 @@ def allow_ping() -> None:
 def die_with_parent(number: int) -> None:
     """Has the kernel send the caller signal `number` when its parent dies (PR_SET_PDEATHSIG); survives execve(2)."""
     _checked(_libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
+
+
+def keep_mounts_private() -> None:
+    """Lets no mount of this mount namespace, which is a new one, be seen in the one that it was copied from."""
+    _checked(_libc.mount(None, b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None), "mount(MS_PRIVATE)")
+
+
+def mount(target: str, *, source: str | None = None, kind: str | None = None) -> None:
+    """Mounts a new file system of a kind over `target`, or `source`, a file or folder that is there (mount(2))."""
+    given = (source or kind, target, kind)
+    names = (None if text is None else os.fsencode(text) for text in given)
+    flags = ctypes.c_ulong(_MS_BIND if source else 0)
+    _checked(_libc.mount(*names, flags, None), f"mount over {target}")
+
+
+def unmount(target: str) -> None:
+    """Takes away what is mounted at `target`, also while it is in use (umount2(2), MNT_DETACH)."""
+    _checked(_libc.umount2(os.fsencode(target), _MNT_DETACH), f"umount {target}")
 
 
 def net_sysctl(name: str, value: str | None = None) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import os
+import socket
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +17,10 @@ from lab.world import kernel
 __all__ = ["Addresses", "Network"]
 
 _IFA_F_NODAD = 0x02  # no duplicate address detection: the address is usable at once
-_RTN_LOCAL, _RT_TABLE_LOCAL = 2, 255
+_RTN_LOCAL, _RT_TABLE_LOCAL, _RT_TABLE_MAIN = 2, 255, 254
+_RT_SCOPE_HOST = 254
+#: What becomes of packets that a route is for (linux/rtnetlink.h).
+_ROUTE_KINDS = {"unicast": 1, "local": _RTN_LOCAL, "blackhole": 6, "unreachable": 7, "prohibit": 8}
 _TC_H_ROOT = 0xFFFFFFFF
 
 #: An address for each family.
@@ -106,6 +111,38 @@ class Network:
                     raise
                 missing[family] = error.errno or 0
         return missing
+
+    def set_link(self, device: str, up: bool) -> None:
+        """Brings a device up or down."""
+        with self._ask(f"bring {device} {'up' if up else 'down'}") as ip:
+            ip.link("set", index=self._existing(device), state="up" if up else "down")
+
+    def change_address(self, verb: str, device: str, address: str) -> None:
+        """Gives a device an address ("add"), or takes it away ("del"); address: with the length of its prefix."""
+        host, _, length = address.partition("/")
+        more = {"flags": _IFA_F_NODAD} if verb == "add" else {}
+        with self._ask(f"{verb} {address} {'to' if verb == 'add' else 'from'} {device}") as ip:
+            ip.addr(verb, index=self._existing(device), address=host, prefixlen=int(length), **more)
+
+    def change_route(self, verb: str, destination: str, device: str | None, gateway: str | None, kind: str) -> None:
+        """Adds a route ("add"), or removes it ("del"); kind: as ip-route(8) calls its types."""
+        how: dict[str, Any] = {"type": _ROUTE_KINDS[kind]}
+        how["table"] = _RT_TABLE_LOCAL if kind == "local" else _RT_TABLE_MAIN
+        if device is not None:
+            how["oif"] = self._existing(device)
+        if gateway is not None:
+            how["gateway"] = gateway
+        if kind == "local":
+            how["scope"] = _RT_SCOPE_HOST
+        with self._ask(f"{verb} a route of type {kind} to {destination}") as ip:
+            ip.route(verb, dst=destination, **how)
+
+    def _existing(self, device: str) -> int:
+        with self.inside():
+            try:
+                return socket.if_nametoindex(device)
+            except OSError:  # which has no errno
+                raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), f"look up {device}") from None
 
     def route(self, destination: str, gateway: str) -> None:
         """Sends what goes to `destination` (address/length) by way of `gateway`."""

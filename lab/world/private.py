@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
+import json
 import os
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from lab.checks import pick
@@ -27,6 +30,13 @@ from lab.world.place import ENDS, NAMESPACES_FIX, Skipped, add_existing, ask_sys
 
 __all__ = ["PrivateWorld"]
 
+_ROUTE_KINDS = ("unicast", "local", "blackhole", "unreachable", "prohibit")
+_REFUSED_FIX = {
+    errno.EEXIST: "It is there already",
+    errno.EADDRNOTAVAIL: "It is not there",
+    errno.ESRCH: "It is not there",
+    errno.ENODEV: "Give an interface that world.interfaces(end=…) names",
+}
 #: How long before a frame is due a wire stops sleeping: a guest's timer wakes it some 100 us late.
 _LAST_STRETCH_NS = 200_000
 
@@ -120,12 +130,73 @@ class PrivateWorld(Managed):
         pick("end", end, ENDS)
         return ask_sysctl(self._client, end, name, value)
 
-    def popen(self, command: Sequence[str], *, end: str = "near", **options: Any) -> subprocess.Popen[Any]:
+    def set_link(self, device: str, up: bool, *, end: str = "near") -> None:
+        """Brings an interface of the namespace at `end` up, or down. Raises Unavailable if the kernel refuses."""
+        self._change("set_link", end, device=device, up=bool(up))
+
+    def add_address(self, device: str, address: str, *, end: str = "near") -> None:
+        """Gives an interface an address, such as "198.18.3.9/24". Raises UsageError, Unavailable."""
+        self._change("change_address", end, verb="add", device=device, address=_with_length(address))
+
+    def remove_address(self, device: str, address: str, *, end: str = "near") -> None:
+        """Takes an address such as "127.0.0.1/8" away from an interface. Raises UsageError, Unavailable."""
+        self._change("change_address", end, verb="del", device=device, address=_with_length(address))
+
+    def add_route(
+        self,
+        destination: str,
+        *,
+        device: str | None = None,
+        gateway: str | None = None,
+        kind: str = "unicast",
+        end: str = "near",
+    ) -> None:
+        """Tells the namespace at `end` where packets for a prefix go. Raises UsageError, Unavailable.
+
+        kind: "unicast", by a device or a gateway; "local", to the namespace itself, of a device (lo, say); or
+        "blackhole", "unreachable" or "prohibit", nowhere. As with ip-route(8).
+        """
+        self._change("change_route", end, verb="add", **_route(destination, device, gateway, kind))
+
+    def remove_route(
+        self,
+        destination: str,
+        *,
+        device: str | None = None,
+        gateway: str | None = None,
+        kind: str = "unicast",
+        end: str = "near",
+    ) -> None:
+        """Takes such a route away. Raises UsageError, Unavailable."""
+        self._change("change_route", end, verb="del", **_route(destination, device, gateway, kind))
+
+    def counters(self, *, end: str = "near") -> dict[str, int]:
+        """What the namespace at `end` has counted so far: "Icmp.InEchos", "TcpExt.ListenDrops", "Ip6.InReceives"."""
+        found: dict[str, int] = self._change("counters", end)["counters"]
+        return found
+
+    def _change(self, op: str, end: str, **arguments: Any) -> Any:
+        pick("end", end, ENDS)
+        try:
+            return self._client.ask(op, end=end, **arguments)
+        except Refused as error:
+            fix = _REFUSED_FIX.get(error.errno or 0, "See lab doctor")
+            raise Unavailable(f"cannot {error.filename}", errno=error.errno, fix=fix) from None
+
+    def popen(
+        self,
+        command: Sequence[str],
+        *,
+        end: str = "near",
+        files: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> subprocess.Popen[Any]:
         """Starts a program in the namespace at `end` ("near", "far" or "middle"), as your user.
 
-        options: those of ``subprocess.Popen`` but shell and executable; its object is returned. A program that can't be
-        executed exits with 127 or 126, as in a shell. It lives on when the world is closed: end it first.
-        Raises UsageError, Unavailable.
+        files: texts that it finds in place of files of this machine, by their paths, such as {"/etc/hosts": "…"}; all
+        others see the machine's own. options: those of ``subprocess.Popen`` but shell and executable; its object is
+        returned. A program that can't be executed exits with 127 or 126, as in a shell. It lives on when the world is
+        closed: end it first. Raises UsageError, Unavailable.
         """
         pick("end", end, ENDS)
         if isinstance(command, str) or not command or not command[0] or {"shell", "executable"} & options.keys():
@@ -136,10 +207,12 @@ class PrivateWorld(Managed):
             raise Unavailable(f"enter {end}: {error.filename}", errno=error.errno, fix="See lab doctor") from None
         descriptors = [net]
         try:
+            user = texts = -1
             if self.rights != "root":
-                descriptors.append(self._client.ask_descriptor("users"))
-            user = descriptors[1] if len(descriptors) > 1 else -1
-            launcher = [sys.executable, "-P", "-m", "lab.world.enter", str(user), str(net)]
+                descriptors.append(user := self._client.ask_descriptor("users"))
+            if files:
+                descriptors.append(texts := _texts(files))
+            launcher = [sys.executable, "-P", "-m", "lab.world.enter", *map(str, (user, net, texts))]
             passed = (*options.pop("pass_fds", ()), *descriptors)
             return subprocess.Popen([*launcher, *map(os.fspath, command)], pass_fds=passed, **options)
         finally:
@@ -162,6 +235,38 @@ class PrivateWorld(Managed):
             closing.callback(self._client.close)
             for wire in self.wires.values():
                 closing.callback(wire.close)
+
+
+def _texts(files: Mapping[str, str]) -> int:
+    """A descriptor that the texts of some files can be read from, as JSON. Raises UsageError."""
+    for path in files:
+        if not (path.startswith("/") and Path(path).is_file()):
+            raise UsageError(f"{path!r} can't be put in place of a file: give the absolute path of one that there is")
+    descriptor = os.memfd_create("files", os.MFD_CLOEXEC)
+    with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
+        json.dump(dict(files), file)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _with_length(address: str) -> str:
+    """An address with the length of its prefix, as given. Raises UsageError."""
+    try:
+        return ipaddress.ip_interface(address).with_prefixlen
+    except ValueError:
+        raise UsageError(f"{address!r} is no address: give one with the length of its prefix, 198.18.3.9/24") from None
+
+
+def _route(destination: str, device: str | None, gateway: str | None, kind: str) -> dict[str, Any]:
+    """A route, as the helper takes it. Raises UsageError."""
+    pick("kind", kind, _ROUTE_KINDS)
+    try:
+        net = ipaddress.ip_network(destination)
+        if gateway is not None:
+            ipaddress.ip_address(gateway)
+    except ValueError as error:
+        raise UsageError(f"{error}: give a prefix, such as 198.18.3.0/24, and a gateway's address") from None
+    return {"destination": str(net), "device": device, "gateway": gateway, "kind": kind}
 
 
 def _of_a_direction(impair: Impairment) -> native_wire.Impairment:

@@ -14,8 +14,8 @@ import pytest
 
 import lab
 from lab import resets
+from lab.taps import nftables
 from lab.taps.netlink import dump
-from lab.taps.nftables import NETLINK_NETFILTER
 from lab.taps.sockdiag import NETLINK_SOCK_DIAG, list_sockets
 
 PATIENCE_S = 20
@@ -240,7 +240,7 @@ def test_several_at_once(world, family):
 
 def tables(world):
     """The tables of nf_tables in the world, as the kernel sends them."""
-    with world.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as channel:
+    with world.socket(socket.AF_NETLINK, socket.SOCK_RAW, nftables.NETLINK_NETFILTER) as channel:
         return list(dump(channel, GETTABLE, bytes(4)))
 
 
@@ -319,7 +319,7 @@ def test_missing_rights_are_told(keep):
 
 
 def test_where_the_kernel_has_no_nftables(world, monkeypatch):
-    monkeypatch.setattr(resets, "NETLINK_NETFILTER", 31)  # no family of netlink
+    monkeypatch.setattr(nftables, "NETLINK_NETFILTER", 31)  # no family of netlink
     with world.no_rst("lo", PORT) as kept:
         assert kept.by == "listener"
         assert "EPROTONOSUPPORT" in str(kept)
