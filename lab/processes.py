@@ -1,15 +1,21 @@
-"""Forking, from a process with one thread, and executing; attendants do one thing until dismissed, or we are gone."""
+"""Forking, from a process with one thread, and executing; attendants do one thing until dismissed, or we are gone.
+
+And who runs what others have written: never root.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Attendant", "execute", "fork_into"]
+__all__ = ["Account", "Attendant", "execute", "fork_into", "harmless"]
 
 _STDERR = 2
 
@@ -17,6 +23,29 @@ _STDERR = 2
 # Python ignores them for itself, and what is ignored stays so across execve(2).
 _PYTHON_IGNORES = (signal.SIGPIPE, signal.SIGXFSZ)
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126  # as sh(1) and env(1) exit
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user that owns nothing, by its numbers."""
+
+    user: int
+    group: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of ``subprocess.Popen``, for a program that this user is to run."""
+        return {"user": self.user, "group": self.group, "extra_groups": []}
+
+
+def harmless() -> Account | None:
+    """The account of nobody, if we are root and there is one in this user namespace; None: stay who you are."""
+    if os.geteuid() != 0:
+        return None
+    nobody = pwd.getpwnam("nobody")
+    mapped = [[int(text) for text in line.split()] for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    there = any(first <= nobody.pw_uid < first + count for first, _outside, count in mapped)
+    return Account(nobody.pw_uid, nobody.pw_gid) if there else None
 
 
 def execute(command: list[str], environment: Mapping[bytes, bytes] | None = None) -> int:

@@ -17,6 +17,7 @@ __all__ = [
     "CLONE_NEWUSER",
     "MAX_MESSAGE",
     "USERNS_FIX",
+    "adopt_orphans",
     "allow_ping",
     "die_with_parent",
     "enter_private_network",
@@ -51,7 +52,7 @@ _NAMES = {
     CLONE_NEWUSER | CLONE_NEWNET: "CLONE_NEWUSER | CLONE_NEWNET",
 }
 _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _MS_BIND, _MS_REC, _MS_PRIVATE, _MNT_DETACH = 0x1000, 0x4000, 0x40000, 2  # linux/mount.h, umount2(2)
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFMTU, _IFF_UP = 0x8913, 0x8914, 0x8921, 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -152,6 +153,11 @@ def mount(target: str, *, source: str | None = None, kind: str | None = None) ->
 def unmount(target: str) -> None:
     """Takes away what is mounted at `target`, also while it is in use (umount2(2), MNT_DETACH)."""
     _checked(_libc.umount2(os.fsencode(target), _MNT_DETACH), f"umount {target}")
+
+
+def adopt_orphans() -> None:
+    """Makes the caller the parent of descendants whose own parent ends (PR_SET_CHILD_SUBREAPER)."""
+    _checked(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def net_sysctl(name: str, value: str | None = None) -> str:
