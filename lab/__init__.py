@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from lab.injector.templates import Template as Template
     from lab.plan import Experiment as Experiment
     from lab.resets import no_rst as no_rst
+    from lab.sayings import Claims as Claims
+    from lab.sayings import claims as claims
     from lab.services import Service as Service
     from lab.single import World as World
     from lab.single import rtt as rtt
@@ -45,6 +47,7 @@ _HOME = {
     "Answers": "injector.answered",
     "Capture": "taps.captures",
     "CaptureError": "errors",
+    "Claims": "sayings",
     "Condition": "conditions",
     "Experiment": "plan",
     "FirewallRule": "firewall",
@@ -65,6 +68,7 @@ _HOME = {
     "World": "single",
     "anatomy": "flow.anatomy.anatomies",
     "capture": "capturing",
+    "claims": "sayings",
     "compare": "experiment",
     "doctor": "checkup",
     "inject": "injecting",

@@ -1,0 +1,143 @@
+"""What came of claims, as data, as text and in a notebook."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lab.sayings.claim import NOT_TESTED, STATUSES, Claim, Outcome
+
+if TYPE_CHECKING:
+    from lab.taps.live import LiveCapture
+
+__all__ = ["Claims", "Verdict"]
+
+_WIDTH, _INDENT = 80, " " * 4
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one claim came to. status: of ``lab.sayings.claim``. outcomes: the cases that decided it.
+
+    notes: what else belongs to the evidence. capture: all that passed meanwhile; None if that was not kept. refuted:
+    whether the world was changed so that it comes out otherwise. reason, fix: why it was not tested, and what to do.
+    """
+
+    claim: Claim
+    status: str
+    outcomes: tuple[Outcome, ...] = ()
+    notes: tuple[str, ...] = ()
+    capture: LiveCapture | None = field(default=None, compare=False)
+    refuted: bool = False
+    reason: str = ""
+    fix: str = ""
+
+    @property
+    def evidence(self) -> str:
+        """What was seen, in a line; if it was not tested, why not."""
+        return self.reason or "; ".join([*map(str, self.outcomes), *self.notes])
+
+    @property
+    def frames(self) -> int | None:
+        """How many frames passed; None if none were kept."""
+        return None if self.capture is None else len(self.capture)
+
+    def to_json(self) -> dict[str, Any]:
+        """The item of the JSON document."""
+        claim = self.claim
+        return {
+            "id": claim.id,
+            "status": self.status,
+            "says": claim.says,
+            "statements": list(claim.statements),
+            "prediction": claim.prediction,
+            "evidence": self.evidence,
+            "outcomes": [asdict(outcome) for outcome in self.outcomes],
+            "notes": list(self.notes),
+            "frames": self.frames,
+            "otherwise_if": claim.refuted_by.text,
+            "refuted": self.refuted,
+            "decided_by": claim.decided_by,
+            "remember": claim.remember,
+            "fix": self.fix,
+        }
+
+    def lines(self) -> list[str]:
+        """A block of text, 80 columns wide."""
+        changed = f" (changed: {self.claim.refuted_by.text})" if self.refuted else ""
+        lines = _wrapped(f"{self.status:13} {self.claim.id}: ", self.claim.says + changed)
+        for outcome in self.outcomes:
+            lines += _wrapped(f"{_INDENT}{'+' if outcome.holds else '-'} ", f"{outcome.case}: {outcome.evidence}")
+        for note in self.notes:
+            lines += _wrapped(f"{_INDENT}  ", note)
+        if self.status == NOT_TESTED:
+            return [*lines, *_wrapped(f"{_INDENT}why: ", self.reason), *_wrapped(f"{_INDENT}mend: ", self.fix)]
+        return [*lines, *_wrapped(f"{_INDENT}> ", self.claim.remember)]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What all of them came to, or those that were finished before Ctrl-C. ``ok`` if each was tested."""
+
+    verdicts: tuple[Verdict, ...]
+    interrupted: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether all that were asked for could be tested. A claim that was found false was tested, too."""
+        return not self.interrupted and all(verdict.status != NOT_TESTED for verdict in self.verdicts)
+
+    @property
+    def tally(self) -> dict[str, int]:
+        """How many came to each status."""
+        counted = Counter(verdict.status for verdict in self.verdicts)
+        return {status: counted[status] for status in STATUSES if counted[status]}
+
+    def __getitem__(self, id: str) -> Verdict:  # noqa: A002 - as everywhere
+        """The verdict on the claim of that id. Raises KeyError."""
+        found = {verdict.claim.id: verdict for verdict in self.verdicts}
+        return found[id]
+
+    def __len__(self) -> int:
+        return len(self.verdicts)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON document, format 1."""
+        items = [verdict.to_json() for verdict in self.verdicts]
+        return {"format": 1, "items": items, "interrupted": self.interrupted, "ok": self.ok}
+
+    def summary(self) -> str:
+        """How many came to what, in a line."""
+        counted = ", ".join(f"{count} {status}" for status, count in self.tally.items())
+        return f"{len(self)} claims: {counted}" if counted else "no claim was tested"
+
+    def __str__(self) -> str:
+        return "\n\n".join([*map(str, self.verdicts), self.summary()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        def cells(*texts: str) -> str:
+            return "".join(f'<td style="text-align: left">{text}</td>' for text in texts)
+
+        rows = []
+        for verdict in self.verdicts:
+            seen = "<br>".join(html.escape(str(outcome)) for outcome in verdict.outcomes) or html.escape(verdict.reason)
+            said = f"<code>{verdict.claim.id}</code><br>{html.escape(verdict.claim.says)}"
+            rows.append(f"<tr>{cells(said, f'<b>{verdict.status}</b>', seen)}</tr>")
+        heads = "".join(f'<th style="text-align: left">{text}</th>' for text in ("claim", "status", "what was seen"))
+        return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table><p>{self.summary()}</p>"
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        f"{head}{text}", _WIDTH, subsequent_indent=_INDENT + "  ", break_long_words=False, drop_whitespace=True
+    )

@@ -1,0 +1,112 @@
+"""Puts claims to the test, each in a world of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.errors import Unavailable, UsageError
+from lab.interrupts import noted
+from lab.sayings.catalogue import find
+from lab.sayings.claim import NOT_TESTED, Claim, decide
+from lab.sayings.report import Claims, Verdict
+from lab.sayings.scene import Scene
+from lab.single import World
+
+if TYPE_CHECKING:
+    from lab.taps.live import LiveCapture
+
+__all__ = ["claims", "put_to_test"]
+
+#: Memory of a capture's rings, for each interface: experiments send little.
+_BUFFER = "8MiB"
+
+
+def claims(
+    *ids: str,
+    refuted: bool = False,
+    exhaustive: bool = False,
+    evidence: str | Path | None = None,
+    say: Callable[[str], None] | None = None,
+    done: Callable[[Verdict], None] | None = None,
+) -> Claims:
+    """Puts what is said of loopback to the test, with packets as evidence, and returns what came of it.
+
+    ids: of claims, or how they begin ("range"); none: all. Each is tried in a private world of its own, so nothing that
+    it does can hurt this machine's network. refuted: in worlds that are changed so that each comes out otherwise.
+    exhaustive: where a sample is asked, ask all there is (16,777,216 addresses: a minute or two). evidence: a folder to
+    keep the captures in, as ID.pcapng. say: is told what is going on, a line at a time; done: each verdict, as it comes.
+
+    Raises UsageError for an id that no claim has. A claim that can't be tried here is "not-tested", with the reason.
+    After Ctrl-C the result has those that were finished.
+    """
+    chosen = find(ids)
+    folder = None if evidence is None else _folder(evidence)
+    verdicts: list[Verdict] = []
+    with noted() as interrupted, contextlib.suppress(KeyboardInterrupt):
+        for number, claim in enumerate(chosen, 1):
+            if say:
+                say(f"{number} of {len(chosen)}, {claim.id}: {claim.says}")
+            file = folder / f"{claim.id}.pcapng" if folder else None
+            verdict = put_to_test(claim, refuted=refuted, exhaustive=exhaustive, file=file)
+            verdicts.append(verdict)
+            if done:
+                done(verdict)
+    return Claims(tuple(verdicts), interrupted=interrupted.is_set())
+
+
+def put_to_test(claim: Claim, *, refuted: bool = False, exhaustive: bool = False, file: Path | None = None) -> Verdict:
+    """What a claim comes to in a world of its own. refuted: in that which turns it round."""
+    try:
+        with _scene(claim, exhaustive=exhaustive) as scene, _captured(claim, scene, file) as capture:
+            if refuted:
+                claim.refuted_by.make(scene)
+            outcomes = tuple(claim.experiment(scene))
+    except Unavailable as error:
+        return Verdict(claim, NOT_TESTED, refuted=refuted, reason=error.reason, fix=error.fix)
+    return Verdict(
+        claim,
+        decide(outcomes, claim.mixed),
+        outcomes=outcomes,
+        notes=tuple(scene.notes),
+        capture=capture,
+        refuted=refuted,
+    )
+
+
+@contextlib.contextmanager
+def _scene(claim: Claim, *, exhaustive: bool) -> Iterator[Scene]:
+    """A fresh world with the links that the claim is about. Raises Unavailable."""
+    with World(claim.links) as world:
+        for skip in world.skipped:
+            raise Unavailable(f"there is no {skip.link}: {skip.reason}", errno=None, fix=skip.fix)
+        scene = Scene(world, exhaustive=exhaustive)
+        with scene.opened:
+            yield scene
+
+
+@contextlib.contextmanager
+def _captured(claim: Claim, scene: Scene, file: Path | None) -> Iterator[LiveCapture | None]:
+    """All that passes the world's interfaces, if the claim wants it kept."""
+    if not claim.captured:
+        yield None
+        return
+    # It begins before a change is made: an interface that is down already could not be tapped.
+    with scene.world.capture("all", file=file, buffer=_BUFFER) as capture:
+        yield capture
+
+
+def _folder(path: str | Path) -> Path:
+    """A folder for files, made if need be. Raises UsageError, Unavailable."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"{folder} is a file: name a folder for the captures") from None
+    except OSError as error:
+        number = error.errno or errno.EIO
+        raise Unavailable(f"cannot make {folder}", errno=number, fix="Name another folder") from error
+    return folder

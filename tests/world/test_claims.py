@@ -1,0 +1,58 @@
+"""Every claim comes to what is expected of it here, and to something else in the world that refutes it."""
+
+from __future__ import annotations
+
+import pytest
+
+import lab
+from lab.sayings.catalogue import CLAIMS
+from lab.sayings.claim import NOT_TESTED
+from lab.sayings.trials import put_to_test
+
+
+@pytest.fixture(autouse=True)
+def _world(world):
+    """Skips where no private world can be made."""
+
+
+def tried(claim, missing, *, refuted):
+    verdict = put_to_test(claim, refuted=refuted)
+    if verdict.status == NOT_TESTED:
+        missing(f"{claim.id}: {verdict.evidence}")
+    assert verdict.outcomes
+    assert all(outcome.case and outcome.evidence for outcome in verdict.outcomes)
+    return verdict
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_a_claim_comes_to_what_is_expected(claim, missing):
+    verdict = tried(claim, missing, refuted=False)
+    assert verdict.status == claim.expected, verdict
+    if claim.captured:
+        assert verdict.capture.lossless
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_its_refuting_world_turns_it_round(claim, missing):
+    verdict = tried(claim, missing, refuted=True)
+    assert verdict.status == claim.refuted_by.becomes, verdict
+    assert verdict.status != claim.expected
+
+
+def test_without_rights_every_claim_has_a_status(run):
+    import json
+
+    done = run("claims", "--json", faults=("no-rights",), timeout=300)
+    assert done.returncode == 0, done.stderr
+    items = {item["id"]: item for item in json.loads(done.stdout)["items"]}
+    assert list(items) == [claim.id for claim in CLAIMS]
+    for claim in CLAIMS:
+        item = items[claim.id]
+        assert item["evidence"]
+        assert item["status"] in (claim.expected, NOT_TESTED), item
+        assert item["status"] != NOT_TESTED or item["fix"]
+
+
+def test_asking_for_what_there_is_not():
+    with pytest.raises(lab.UsageError, match="there is no claim 'nope': give the id of one that lab claims lists"):
+        lab.claims("nope")
