@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from lab.injector.templates import Template as Template
     from lab.plan import Experiment as Experiment
     from lab.resets import no_rst as no_rst
-    from lab.sayings import Claims as Claims
-    from lab.sayings import claims as claims
+    from lab.sayings.report import Claims as Claims
+    from lab.sayings.trials import claims as claims
     from lab.services import Service as Service
     from lab.single import World as World
     from lab.single import rtt as rtt
@@ -47,7 +47,7 @@ _HOME = {
     "Answers": "injector.answered",
     "Capture": "taps.captures",
     "CaptureError": "errors",
-    "Claims": "sayings",
+    "Claims": "sayings.report",
     "Condition": "conditions",
     "Experiment": "plan",
     "FirewallRule": "firewall",
@@ -68,7 +68,7 @@ _HOME = {
     "World": "single",
     "anatomy": "flow.anatomy.anatomies",
     "capture": "capturing",
-    "claims": "sayings",
+    "claims": "sayings.trials",
     "compare": "experiment",
     "doctor": "checkup",
     "inject": "injecting",

@@ -5,10 +5,3 @@ carried out in a private world (``scene.py``), and comes to *outcomes*: cases in
 decide the status. Every claim also names a change that turns it round, and the tests make it: a claim that nothing can
 refute says nothing. Claims stand in one module a subject, and ``catalogue.py`` has them all.
 """
-
-from __future__ import annotations
-
-from lab.sayings.report import Claims, Verdict
-from lab.sayings.trials import claims
-
-__all__ = ["Claims", "Verdict", "claims"]

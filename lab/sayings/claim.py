@@ -16,9 +16,9 @@ HOLDS, IN_PART, FALSE, DEPENDS, NOT_TESTED = STATUSES = ("holds", "holds-in-part
 
 @dataclass(frozen=True)
 class Outcome:
-    """One case of an experiment. case: what was tried. holds: whether it was as the claim says. evidence: what was seen.
+    """One case of an experiment. case: what was tried. holds: whether it was as the claim says.
 
-    evidence is what a counter, a frame, an errno or a program said, such as "ECONNREFUSED (Connection refused)".
+    evidence: what was seen: what a counter, a frame, an errno or a program said, such as "ECONNREFUSED (…)".
     """
 
     case: str

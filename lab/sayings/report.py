@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html
+import os
 import textwrap
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.errors import Unavailable, UsageError
 from lab.sayings.claim import NOT_TESTED, STATUSES, Claim, Outcome
 
 if TYPE_CHECKING:
@@ -113,6 +116,23 @@ class Claims:
         """The JSON document, format 1."""
         items = [verdict.to_json() for verdict in self.verdicts]
         return {"format": 1, "items": items, "interrupted": self.interrupted, "ok": self.ok}
+
+    def page(self, *, large: bool = False) -> str:
+        """It as an HTML page that needs nothing else, with the captures to download. large: for a projector."""
+        from lab.sayings.page import claims_page
+
+        return claims_page(self, large=large)
+
+    def save(self, path: str | os.PathLike[str], *, large: bool = False) -> Path:
+        """Writes the page. Returns the path. Raises UsageError for a name that is no page's, Unavailable."""
+        path = Path(path)
+        if path.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"{path}: the name of a page must end in .html")
+        try:
+            path.write_text(self.page(large=large), encoding="utf-8")
+        except OSError as error:
+            raise Unavailable(f"cannot write {path}", errno=error.errno, fix="Name another file") from error
+        return path
 
     def summary(self) -> str:
         """How many came to what, in a line."""

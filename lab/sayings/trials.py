@@ -38,7 +38,7 @@ def claims(
     ids: of claims, or how they begin ("range"); none: all. Each is tried in a private world of its own, so nothing that
     it does can hurt this machine's network. refuted: in worlds that are changed so that each comes out otherwise.
     exhaustive: where a sample is asked, ask all there is (16,777,216 addresses: a minute or two). evidence: a folder to
-    keep the captures in, as ID.pcapng. say: is told what is going on, a line at a time; done: each verdict, as it comes.
+    keep the captures in, as ID.pcapng. say: is told what is going on, a line at a time; done: of each verdict.
 
     Raises UsageError for an id that no claim has. A claim that can't be tried here is "not-tested", with the reason.
     After Ctrl-C the result has those that were finished.
@@ -48,6 +48,8 @@ def claims(
     verdicts: list[Verdict] = []
     with noted() as interrupted, contextlib.suppress(KeyboardInterrupt):
         for number, claim in enumerate(chosen, 1):
+            if interrupted.is_set():
+                break
             if say:
                 say(f"{number} of {len(chosen)}, {claim.id}: {claim.says}")
             file = folder / f"{claim.id}.pcapng" if folder else None
