@@ -1,2 +1,3 @@
 #include "frames.h"
 #include "inject.h"
+#include "sweep.h"

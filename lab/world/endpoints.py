@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import secrets
 import socket
-import struct
 from dataclasses import replace
 
 from lab.conditions import NIC, Condition
@@ -19,7 +18,7 @@ from lab.world.ends import (
     bind_to_card,
     bind_to_near_address,
     drain,
-    pass_only,
+    pass_only_echo_replies,
     without_device,
 )
 from lab.world.handshakes import open_connect, open_syn
@@ -30,10 +29,6 @@ from lab.world.stamping import Stamping
 __all__ = ["Endpoints", "open_endpoints"]
 
 _CONNECT_S = 10.0  # a lost SYN is sent again after 1, 3 and 7 s
-# linux/icmp.h and linux/icmpv6.h; Python's socket module does not name them.
-_SOL_RAW, _ICMP_FILTER, _ICMPV6_FILTER = 255, 1, 1
-_ECHO_REPLY_4, _ECHO_REPLY_6 = 0, 129
-_ID_AT = 4  # the identifier, in an echo reply
 
 _RAW_FIX = "Leave --world out (a private world needs no rights), run as root, or give --probe udp or tcp"
 _CARD_FIX = "Run as root, or allow ping sockets (sysctl net.ipv4.ping_group_range)"
@@ -108,23 +103,12 @@ def _icmp(place: Place, link: Link, condition: Condition, family: int, opened: l
     bind_to_card(near, card)
     icmp_id = secrets.randbelow(0xFFFF) + 1
     if kind == "icmp-raw":
-        _pass_only_echo_replies(near, family)
-        pass_only(near, family, {_ID_AT: icmp_id})
+        pass_only_echo_replies(near, family, icmp_id)
         drain(near)
     if family == 6 or kind == "icmp-ping":
         ask_for_ttl(near, family)
     bind_to_near_address(near, link, condition, family)
     return Endpoints(near, None, kind, family, target, icmp_id, place.wires.get(link.name))
-
-
-def _pass_only_echo_replies(near: socket.socket, family: int) -> None:
-    """Keeps everything else, such as the requests that a raw socket on lo sees too, out of the queue."""
-    if family == 4:
-        near.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("I", ~(1 << _ECHO_REPLY_4) & 0xFFFFFFFF))
-        return
-    words = [0xFFFFFFFF] * 8
-    words[_ECHO_REPLY_6 // 32] &= ~(1 << _ECHO_REPLY_6 % 32)
-    near.setsockopt(socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, struct.pack("8I", *words))
 
 
 def _pair(place: Place, link: Link, condition: Condition, family: int, opened: list[Closable]) -> Endpoints:

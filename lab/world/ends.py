@@ -17,12 +17,16 @@ from lab.world.link import Link
 
 __all__ = [
     "DOMAINS", "Closable", "Endpoints", "ask_for_ttl", "bind_to_card", "bind_to_near_address", "drain", "pass_only",
-    "without_device",
+    "pass_only_echo_replies", "without_device",
 ]  # fmt: skip
 
 DOMAINS = {4: socket.AF_INET, 6: socket.AF_INET6}
 # linux/in.h, linux/in6.h, asm-generic/socket.h; Python's socket module does not name them.
 _IP_RECVTTL, _IPV6_FREEBIND, _SO_ATTACH_FILTER = 12, 78, 26
+# linux/icmp.h and linux/icmpv6.h
+_SOL_RAW, _ICMP_FILTER, _ICMPV6_FILTER = 255, 1, 1
+_ECHO_REPLY_4, _ECHO_REPLY_6 = 0, 129
+_ECHO_ID_AT = 4
 _BPF_LDXB_MSH, _BPF_LDH_IND, _BPF_LDH_ABS, _BPF_JEQ, _BPF_RET = 0xB1, 0x48, 0x28, 0x15, 0x06
 
 
@@ -89,6 +93,20 @@ def pass_only(end: socket.socket, family: int, fields: dict[int, int]) -> None:
     program += [(_BPF_RET, 0, 0, 0xFFFFFFFF), (_BPF_RET, 0, 0, 0)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *instruction) for instruction in program))
     end.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(code)))
+
+
+def pass_only_echo_replies(end: socket.socket, family: int, icmp_id: int) -> None:
+    """Keeps everything but echo replies with that identifier out of a raw ICMP socket's queue.
+
+    On lo it would see the requests too.
+    """
+    if family == 4:
+        end.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("I", ~(1 << _ECHO_REPLY_4) & 0xFFFFFFFF))
+    else:
+        words = [0xFFFFFFFF] * 8
+        words[_ECHO_REPLY_6 // 32] &= ~(1 << _ECHO_REPLY_6 % 32)
+        end.setsockopt(socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, struct.pack("8I", *words))
+    pass_only(end, family, {_ECHO_ID_AT: icmp_id})
 
 
 def drain(near: socket.socket) -> None:
