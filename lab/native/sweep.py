@@ -40,8 +40,9 @@ class SweepLoop:
 
     def run(self, stop: Stop) -> None:
         """Asks until all is settled, or `stop` is set. Raises UsageError for a number out of range, Unavailable."""
-        maps = [ffi.from_buffer("unsigned char[]", each, require_writable=True) for each in (self.answered, self.refused)]
-        result = int(lib.lab_sweep_run(self._sweep, *maps, stop._flag))
+        maps = (self.answered, self.refused)
+        bits = [ffi.from_buffer("unsigned char[]", each, require_writable=True) for each in maps]
+        result = int(lib.lab_sweep_run(self._sweep, *bits, stop._flag))
         if result == -errno.EINVAL:
             raise UsageError(_OUT_OF_RANGE)
         if result == -errno.ENOBUFS:
@@ -72,8 +73,7 @@ class SweepLoop:
 
 
 _OUT_OF_RANGE = (
-    "a number of the sweep is out of range: give addresses up to 255.255.255.255, and 1 to "
-    f"{lib.LAB_MAX_TRIES} tries"
+    f"a number of the sweep is out of range: give addresses up to 255.255.255.255, and 1 to {lib.LAB_MAX_TRIES} tries"
 )
 
 

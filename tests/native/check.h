@@ -27,7 +27,7 @@ struct check {
 extern const struct check stream_checks[], stop_checks[], loss_checks[], refusal_checks[], failure_checks[],
     message_checks[], icmp_checks[], wire_checks[], impair_checks[], baseline_checks[], schedule_checks[],
     stamp_checks[], noise_checks[], syscall_checks[], connect_checks[], syn_checks[], dissect_checks[],
-    reader_checks[], lane_checks[], capture_checks[], inject_checks[];
+    reader_checks[], lane_checks[], capture_checks[], inject_checks[], sweep_checks[];
 
 extern int family;       /* AF_INET or AF_INET6: what the running case is about */
 extern char trying[160]; /* the variant being tried, for messages */
@@ -144,7 +144,7 @@ struct fault {
     int error;            /* errno to fail with; 0: the call goes through */
     void (*hook)(void *); /* called before call `first` */
     void *argument;
-    size_t most;   /* bytes that a call takes or gives at once; 0: all (TCP) */
+    size_t most;   /* bytes that a call takes or gives at once; 0: all (TCP); sendmmsg: messages */
     int64_t calls; /* so far */
 };
 
@@ -153,6 +153,8 @@ struct tamper {
     struct fault send, recv, recvmsg; /* `send` is for sendto too */
     struct fault connect, accept;     /* `accept` is accept4 */
     struct fault read, write;         /* of the wire */
+    struct fault sendmmsg, recvmmsg;  /* of a sweep */
+    int64_t swallowed;                /* so many calls of sendmmsg say that they sent, and don't */
     int thread_error;                 /* what pthread_create fails with, or 0 */
     long coarse_ns;                   /* the clock stands still for so long at a time; 0: it does not */
     int64_t leap_ns;                  /* each look at it moves it on by so much */

@@ -11,6 +11,8 @@ ssize_t __real_send(int fd, const void *bytes, size_t length, int flags);
 ssize_t __real_sendto(int fd, const void *bytes, size_t length, int flags, const struct sockaddr *to, socklen_t n);
 ssize_t __real_recv(int fd, void *bytes, size_t length, int flags);
 ssize_t __real_recvmsg(int fd, struct msghdr *message, int flags);
+int __real_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
+int __real_recvmmsg(int fd, struct mmsghdr *messages, unsigned room, int flags, struct timespec *timeout);
 ssize_t __real_read(int fd, void *bytes, size_t length);
 ssize_t __real_write(int fd, const void *bytes, size_t length);
 int __real_connect(int fd, const struct sockaddr *to, socklen_t length);
@@ -22,6 +24,8 @@ ssize_t __wrap_send(int fd, const void *bytes, size_t length, int flags);
 ssize_t __wrap_sendto(int fd, const void *bytes, size_t length, int flags, const struct sockaddr *to, socklen_t n);
 ssize_t __wrap_recv(int fd, void *bytes, size_t length, int flags);
 ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags);
+int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
+int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned room, int flags, struct timespec *timeout);
 ssize_t __wrap_read(int fd, void *bytes, size_t length);
 ssize_t __wrap_write(int fd, const void *bytes, size_t length);
 int __wrap_connect(int fd, const struct sockaddr *to, socklen_t length);
@@ -36,6 +40,8 @@ void tamper_not(void) {
         .send.fd = -1,
         .recv.fd = -1,
         .recvmsg.fd = -1,
+        .sendmmsg.fd = -1,
+        .recvmmsg.fd = -1,
         .connect.fd = -1,
         .accept.fd = -1,
         .read.fd = -1,
@@ -172,6 +178,17 @@ ssize_t __wrap_recv(int fd, void *bytes, size_t length, int flags) {
 
 ssize_t __wrap_recvmsg(int fd, struct msghdr *message, int flags) {
     return strikes(&tamper.recvmsg, fd) ? -1 : __real_recvmsg(fd, message, flags);
+}
+
+int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags) {
+    if (strikes(&tamper.sendmmsg, fd)) return -1;
+    bool ours = fd == tamper.sendmmsg.fd;
+    if (ours && tamper.sendmmsg.calls <= tamper.swallowed) return (int)count;
+    return __real_sendmmsg(fd, messages, ours && tamper.sendmmsg.most ? (unsigned)tamper.sendmmsg.most : count, flags);
+}
+
+int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned room, int flags, struct timespec *timeout) {
+    return strikes(&tamper.recvmmsg, fd) ? -1 : __real_recvmmsg(fd, messages, room, flags, timeout);
 }
 
 ssize_t __wrap_read(int fd, void *bytes, size_t length) {

@@ -22,7 +22,8 @@ HERE = Path(__file__).resolve().parent
 NATIVE = HERE.parents[1] / "native"
 SOURCES = sorted(path for path in NATIVE.glob("*.c") if path.name != "prelude.c")
 WRAPPED = (
-    "send", "sendto", "recv", "recvmsg", "connect", "accept4", "read", "write", "pthread_create", "clock_gettime",
+    "send", "sendto", "recv", "recvmsg", "connect", "accept4", "read", "write", "sendmmsg", "recvmmsg",
+    "pthread_create", "clock_gettime",
 )  # fmt: skip
 DIALECT = ("-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra")
 ASAN = "address,undefined"
