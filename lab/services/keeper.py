@@ -5,7 +5,8 @@ it, until something comes on standard input or that ends, the world ends, or the
 the folder, writes the end of the server's log to standard output, and is gone. So nothing is left behind, however the
 notebook ended; if the keeper itself is killed, the folder is.
 
-Servers refuse to be root, and should be: as root, everything is run as "nobody".
+Servers refuse to be root, and should: as root, everything is run as "nobody". A program that nobody could not begin,
+as Python may be installed where root alone can look, is told by its order to become nobody itself.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pwd
 import select
 import shutil
 import signal
@@ -21,9 +21,10 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TextIO
 
-from lab.services.order import Order
+from lab.processes import Account, harmless
+from lab.services.order import PID_FILE, Order
 from lab.world import kernel
 
 __all__: list[str] = []
@@ -43,7 +44,7 @@ class Keeper:
         self._events = select.poll()
         for descriptor in (_STDIN, world):
             self._events.register(descriptor, select.POLLIN)
-        self._user: dict[str, Any] = {}
+        self._account: Account | None = None
 
     def serve(self) -> bytes:
         """Does all of it; returns the end of the log."""
@@ -51,11 +52,11 @@ class Keeper:
         try:
             for path, text in self._order.files.items():
                 Path(path).write_text(text)
-            with (self._folder / "log").open("a+b") as log:
+            with (self._folder / "log").open("a+b") as log, (self._folder / PID_FILE).open("w") as told:
                 self._hand_over()  # from here on we write only where we have opened before
-                if self._run(self._order.prepare, [signal.SIGTERM], log) == 0:
+                if not self._order.prepare or self._run(self._order.prepare, [signal.SIGTERM], log) == 0:
                     log.truncate(0)
-                    self._run(self._order.command, self._order.stops, log)
+                    self._run(self._order.command, self._order.stops, log, told)
                 log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_BYTES))
                 return log.read()
         finally:
@@ -63,14 +64,13 @@ class Keeper:
 
     def _hand_over(self) -> None:
         """Makes the folder nobody's, if we are root."""
-        if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
+        self._account = harmless()
+        if self._account:
             for path in (self._folder, *self._folder.iterdir()):
-                os.chown(path, nobody.pw_uid, nobody.pw_gid)
-            self._user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+                os.chown(path, self._account.user, self._account.group)
 
-    def _run(self, command: list[str], stops: list[int], log: BinaryIO) -> int | None:
-        """Runs a command until it ends or we are to stop. Its exit code; None: it was stopped."""
+    def _run(self, command: list[str], stops: list[int], log: BinaryIO, told: TextIO | None = None) -> int | None:
+        """Runs a command until it ends or we are to stop. Its exit code; None: it was stopped. told: for its number."""
         process = subprocess.Popen(
             command,
             cwd=self._folder,
@@ -79,9 +79,11 @@ class Keeper:
             stdout=log,
             stderr=log,
             preexec_fn=partial(kernel.die_with_parent, stops[-1]),
-            **self._user,
+            **(self._account.options if self._account and not self._order.renounces else {}),
         )
         try:
+            if told:
+                print(process.pid, file=told, flush=True)
             ended = os.pidfd_open(process.pid)
             self._events.register(ended, select.POLLIN)
             ready = [descriptor for descriptor, _events in self._events.poll()]

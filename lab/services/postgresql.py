@@ -33,6 +33,7 @@ _STATUS_LINE, _READY = 7, "ready"
 class PostgreSQL(Program):
     """That in PATH, or else the newest that is installed."""
 
+    port = 5432
     user = database = "postgres"
 
     def __init__(self) -> None:
@@ -57,13 +58,13 @@ class PostgreSQL(Program):
             stops=[signal.SIGINT, signal.SIGQUIT],  # "fast", "immediate"
         )
 
-    def ready(self, folder: Path) -> int | None:
-        """As pg_ctl(1) finds out; asking it over the network would put packets into a capture."""
+    def ready(self, folder: Path) -> bool:
+        """As pg_ctl(1) finds out."""
         try:
             lines = (folder / "data/postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
-            return None
-        return int(lines[0]) if [line.strip() for line in lines[_STATUS_LINE:]] == [_READY] else None
+            return False
+        return [line.strip() for line in lines[_STATUS_LINE:]] == [_READY]
 
     def unix_socket(self, folder: Path, port: int) -> Path:
         return folder / f".s.PGSQL.{port}"

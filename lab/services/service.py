@@ -20,24 +20,39 @@ from pathlib import Path
 from lab.checks import check_count, pick
 from lab.errors import Unavailable, UsageError
 from lab.managed import Managed
-from lab.services.order import Program
+from lab.services.dnsmasq import Dnsmasq
+from lab.services.mariadb import MariaDB
+from lab.services.nginx import Nginx
+from lab.services.notes import Notes
+from lab.services.order import PID_FILE, Program
 from lab.services.postgresql import PostgreSQL
+from lab.services.redis import Redis
+from lab.services.smtp import Smtp
 from lab.taps.speakers import endpoint
 from lab.world import PrivateWorld
 from lab.world.place import ENDS
 
 __all__ = ["Service", "serve"]
 
-PROGRAMS: dict[str, type[Program]] = {"postgresql": PostgreSQL}
+PROGRAMS: dict[str, type[Program]] = {
+    "dnsmasq": Dnsmasq,
+    "mariadb": MariaDB,
+    "nginx": Nginx,
+    "notes": Notes,
+    "postgresql": PostgreSQL,
+    "redis": Redis,
+    "smtp": Smtp,
+}
 
 _START_S = 60  # of which a slow machine takes a few for a new cluster of databases
 _STEP_S = 0.01
 #: How long a keeper may take to end: it waits for the server after each of its signals.
 _END_S = 60
-#: Below this a port is for servers that root starts, and ours run as somebody else.
-_LOWEST_PORT, _HIGHEST_PORT = 1024, (1 << 16) - 1
+_HIGHEST_PORT = (1 << 16) - 1
+#: Ports below it are for servers that root starts, and ours run as somebody else: a world's own sysctl lets them.
+_FOR_ROOT = "ipv4/ip_unprivileged_port_start"
 _START_FIX = "See that the temporary folder (TMPDIR) has room, and can be entered by the user that it runs as"
-_FAILED = re.compile("could not|cannot|too long|error:|FATAL")
+_FAILED = re.compile(r"could not|cannot|too long|error:|FATAL|Fatal|failed to|\[emerg\]|\[ERROR\]|Error\b")
 _FIXES = {
     errno.EADDRINUSE: "Give another port, or end what listens there",
     errno.EADDRNOTAVAIL: "Give an address of that end, such as 127.0.0.1 or one in world.links",
@@ -45,30 +60,38 @@ _FIXES = {
 
 
 def serve(
-    program: str, world: PrivateWorld, *, end: str = "near", port: int = 5432, address: str = "127.0.0.1"
+    program: str, world: PrivateWorld, *, end: str = "near", port: int | None = None, address: str = "127.0.0.1"
 ) -> Service:
     """Starts a server in a world, on data of its own, and returns when it answers.
 
-    program: "postgresql". end: whose network ("near", "far" or "middle"). address: where it listens, such as "::1",
-    "0.0.0.0" for all IPv4 addresses of that end, or one in ``world.links``. It runs as your user, or as "nobody" if you
-    are root, and lets in all who are in the world, without a password. Raises UsageError, Unavailable.
+    program: "dnsmasq", "mariadb", "nginx", "notes" (a small JSON service), "postgresql", "redis" or "smtp" (which
+    delivers nothing). end: whose network ("near", "far" or "middle"). address: where it listens, such as "::1",
+    "0.0.0.0" for all IPv4 addresses of that end, or one in ``world.links``. port: None is the program's own; one below
+    1,024 is opened to all of that end's programs. It runs as your user, or as "nobody" if you are root, and lets in all
+    who are in the world, without a password. Raises UsageError, Unavailable.
     """
     pick("program", program, PROGRAMS)
     pick("end", end, ENDS)
-    check_count("port", port, low=_LOWEST_PORT, high=_HIGHEST_PORT)
+    if port is not None:
+        check_count("port", port, high=_HIGHEST_PORT)
     try:
         family = ipaddress.ip_address(address).version
     except ValueError:
         raise UsageError(f"{address!r} is no address: give one such as 127.0.0.1 or ::1") from None
     made = PROGRAMS[program]()
-    _require_free(world, end, socket.AF_INET if family == 4 else socket.AF_INET6, address, port)
-    return Service(program, made, world, end=end, port=port, address=address)
+    chosen = made.port if port is None else port
+    if chosen < int(world.sysctl(_FOR_ROOT, end=end)):
+        world.sysctl(_FOR_ROOT, chosen, end=end)
+    _require_free(world, end, socket.AF_INET if family == 4 else socket.AF_INET6, address, chosen)
+    return Service(program, made, world, end=end, port=chosen, address=address)
 
 
 def _require_free(world: PrivateWorld, end: str, family: int, address: str, port: int) -> None:
     """Raises Unavailable, with the kernel's errno, if nothing can listen there."""
     with world.socket(family, socket.SOCK_STREAM, end=end) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as ours do
         try:
             probe.bind((address, port))
             probe.listen()
@@ -116,8 +139,8 @@ class Service(Managed):
         """The number of its process, when it answers. Raises Unavailable."""
         deadline_s = time.monotonic() + _START_S
         while self.running and time.monotonic() < deadline_s:
-            if pid := program.ready(self.folder):
-                return pid
+            if program.ready(self.folder) and (told := (self.folder / PID_FILE).read_text()):
+                return int(told)
             time.sleep(_STEP_S)
         what, number = (f"did not start in {_START_S} s", errno.ETIMEDOUT) if self.running else ("did not start", None)
         self.close()

@@ -271,9 +271,9 @@ def test_an_address_that_is_not_there(world, family):
 
 def test_what_can_never_be(world):
     for options, what in (
-        ({"program": "oracle"}, "unknown program 'oracle': choose from postgresql"),
+        ({"program": "oracle"}, "unknown program 'oracle': choose from dnsmasq, mariadb, nginx, notes, postgresql"),
         ({"end": "here"}, "unknown end 'here'"),
-        ({"port": 80}, "a port of 80: give 1,024 to 65,535"),
+        ({"port": 0}, "a port of 0: give 1 to 65,535"),
         ({"port": 65536}, "a port of 65,536"),
         ({"address": "localhost"}, "'localhost' is no address: give one such as 127.0.0.1 or ::1"),
     ):
