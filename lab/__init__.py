@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lab.injector.answered import Answers as Answers
     from lab.injector.result import Injection as Injection
     from lab.injector.templates import Template as Template
+    from lab.listeners.telling import ports as ports
     from lab.plan import Experiment as Experiment
     from lab.resets import no_rst as no_rst
     from lab.sayings.report import Claims as Claims
@@ -73,6 +74,7 @@ _HOME = {
     "doctor": "checkup",
     "inject": "injecting",
     "no_rst": "resets",
+    "ports": "listeners.telling",
     "read": "taps.captures",
     "rtt": "single",
     "scapy_sockets": "sockets",

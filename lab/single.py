@@ -45,6 +45,7 @@ from lab.world import Link, Place, PrivateWorld, open_endpoints, route_device, v
 if TYPE_CHECKING:
     from lab.injector.answered import Answers
     from lab.injector.result import Injection
+    from lab.listeners.reports import Port, Ports, Scan
     from lab.taps.live import LiveCapture
 
 __all__ = ["World", "cautions", "closing", "rtt", "run_info", "stream_doubts", "study_document", "timing"]
@@ -220,6 +221,12 @@ class World(PrivateWorld):  # noqa: D101 - it has the docstring of the other
     def sr(self, packets: Any, where: str = "lo", **options: Any) -> Answers:
         """``lab.sr`` in this world: packets are sent, and matched with what answers them. Raises what that does."""
         return sr(packets, where, world=self, **options)
+
+    def ports(self, port: int | None = None, **options: Any) -> Ports | Port | Scan:
+        """``lab.ports`` in this world: its listening sockets, at one end of it, or all about one port of them."""
+        from lab.listeners.telling import ports
+
+        return ports(port, world=self, **options)
 
     def serve(self, program: str, **options: Any) -> Service:
         """Starts a real server in this world, on data of its own: ``world.serve("postgresql", address="::1")``.

@@ -22,7 +22,7 @@ from typing import Any
 from lab.errors import errno_name
 from lab.taps.places import SocketAt
 
-__all__ = ["TIMEOUT_NS", "Answer", "ask", "ask_tcp", "ask_udp"]
+__all__ = ["TIMEOUT_NS", "Answer", "absent", "ask", "ask_tcp", "ask_udp"]
 
 #: How long an answer is waited for: on this machine it takes microseconds, unless something delays or drops it.
 TIMEOUT_NS = 500_000_000
@@ -117,6 +117,20 @@ def ask(
         return [each.answer or each.silence() for each in asked]
 
 
+def absent(address: str, socket_at: SocketAt = socket.socket) -> int | None:
+    """The errno of binding to an address, of which nothing is sent; None: it can be bound to. Raises Unavailable."""
+    try:
+        with socket_at(_family(address), socket.SOCK_DGRAM, 0) as tried:
+            tried.bind((address, 0))
+    except OSError as error:
+        return error.errno
+    return None
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 class _Question:
     """One port of one address, asked by one protocol; ``answer`` is there as soon as it is known."""
 
@@ -124,7 +138,7 @@ class _Question:
         self.address, self.port, self.protocol = address, port, protocol
         self.answer: Answer | None = None
         self._begun_ns = 0
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        family = _family(address)
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
         self.socket = socket_at(family, kind, 0)
         self.socket.setblocking(False)

@@ -79,7 +79,7 @@ class Holder:
             "left_ns": self.left_ns,
             "pid": first.pid if first else None,
             "process": first.name if first else None,
-            "user": self.user,
+            "user": self.user or None,
             "since_ns": first.since_ns if first else None,
             "processes": [each.to_json() for each in self.programs],
             "reach": self.reach.kind if self.reach else None,

@@ -18,9 +18,9 @@ from lab.errors import Unavailable
 from lab.listeners.bound import not_looked_at
 from lab.listeners.holders import Holder, find_holders
 from lab.taps.places import SocketAt
-from lab.world import JoinedWorld
+from lab.world import JoinedWorld, Place
 
-__all__ = ["MAX_NETWORKS", "holders_elsewhere"]
+__all__ = ["MAX_NETWORKS", "holders_elsewhere", "inode_of"]
 
 _SO_NETNS_COOKIE = 71  # asm-generic/socket.h, since 5.14
 #: Those that are looked into, at most: each takes a helper process for a tenth of a second.
@@ -38,7 +38,7 @@ class Network:
 def holders_elsewhere(
     port: int, *, socket_at: SocketAt = socket.socket, own: Iterable[int] = (), root: Path = Path("/proc")
 ) -> tuple[list[Holder], list[str]]:
-    """Who has a port in other networks of this machine, and what could not be looked into.
+    """Who has a port in other networks of this machine, but for TIME_WAIT; and what could not be looked into.
 
     socket_at: opens a socket in the network that is not to be looked into. own: the inodes of its namespace, where they
     are known, which spares a look. root: where /proc lies.
@@ -54,7 +54,8 @@ def holders_elsewhere(
             with contextlib.closing(JoinedWorld(network.pid, [])) as world:
                 inside = partial(world.socket, end="near")
                 if here is None or _cookie(inside) != here:
-                    holders += find_holders(port, socket_at=inside, network=network.pid)[0]
+                    found, _hidden = find_holders(port, socket_at=inside, network=network.pid)
+                    holders += [each for each in found if each.state != "time-wait"]
         except Unavailable as error:
             refused += error.errno not in (errno.ENOENT, errno.ESRCH)  # else it has ended meanwhile
     notes = []
@@ -85,4 +86,14 @@ def _cookie(socket_at: SocketAt) -> bytes | None:
     """What tells a network namespace from all others; None if the kernel is older than that."""
     with socket_at(socket.AF_INET, socket.SOCK_DGRAM, 0) as asked, contextlib.suppress(OSError):
         return asked.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    return None
+
+
+def inode_of(place: Place, end: str = "near") -> int | None:
+    """What tells the namespace at one end of a place in /proc, or None if that can't be known."""
+    pid = "self" if place.kind == "host" else place.kind if place.kind.isdecimal() else getattr(place, "pid", None)
+    if pid is None or end != "near":
+        return None
+    with contextlib.suppress(OSError):
+        return os.stat(f"/proc/{pid}/ns/net").st_ino  # noqa: PTH116
     return None

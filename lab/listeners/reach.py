@@ -114,5 +114,5 @@ def _unspecified(address: str, families: tuple[int, ...], device: str | None) ->
 def _one(address: str, around: Surroundings) -> Reach:
     owner = around.of(address)
     if owner is None:
-        return Reach("nobody", "nobody: no address of ours now")
-    return Reach("address", f"to its address, of {owner}")
+        return Reach("nobody", "nobody (address gone)")
+    return Reach("address", f"its address ({owner})")
