@@ -12,7 +12,8 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,13 @@ class Scene:
     def note(self, text: str) -> None:
         """Adds to the evidence."""
         self.notes.append(text)
+
+    def until(self, condition: Callable[[], bool], timeout_s: float = 2.0) -> bool:
+        """Asks again and again until it is so: what a change sets going may take a moment. Whether it is."""
+        deadline_s = time.monotonic() + timeout_s
+        while not (true := condition()) and time.monotonic() < deadline_s:
+            os.sched_yield()
+        return true
 
     def far(self, link: str, family: int) -> str:
         """The address of the far end of a link. Raises Unavailable if it has none of that family."""
