@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lab.addresses.looking import address as address
     from lab.answers import sr as sr
     from lab.capturing import capture as capture
     from lab.checkup import Report as Report
@@ -67,6 +68,7 @@ _HOME = {
     "Unavailable": "errors",
     "UsageError": "errors",
     "World": "single",
+    "address": "addresses.looking",
     "anatomy": "flow.anatomy.anatomies",
     "capture": "capturing",
     "claims": "sayings.trials",

@@ -11,7 +11,19 @@ from typing import Any
 
 import typer
 
-from lab.cli import capturing, checking, flow, frames, injecting, listening, measuring, reading, running, sayings  # noqa: F401 - importing them makes the commands
+from lab.cli import (
+    addresses,
+    capturing,
+    checking,
+    flow,
+    frames,
+    injecting,
+    listening,
+    measuring,
+    reading,
+    running,
+    sayings,
+)  # noqa: F401 - importing them makes the commands
 from lab.cli.commands import app, fail
 
 __all__ = ["main"]

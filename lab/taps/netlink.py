@@ -10,7 +10,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 
-__all__ = ["NLM_F_ACK", "NLM_F_APPEND", "NLM_F_CREATE", "dump", "transact"]
+__all__ = ["NLM_F_ACK", "NLM_F_APPEND", "NLM_F_CREATE", "ask", "dump", "transact"]
 
 # linux/netlink.h
 NLM_F_ACK, NLM_F_CREATE, NLM_F_APPEND = 0x4, 0x400, 0x800
@@ -34,6 +34,17 @@ def dump(channel: socket.socket, kind: int, request: bytes) -> Iterator[bytes]:
                 _raise_refusal(body)
             yield body
             at += (length + 3) & ~3
+
+
+def ask(channel: socket.socket, kind: int, request: bytes) -> bytes:
+    """The body of the one message that answers a request of this kind. Raises OSError."""
+    channel.send(_message(kind, 0, request))
+    reply = channel.recv(_REPLY_BYTES)
+    length, answer, *_ = _HEADER.unpack_from(reply)
+    body = reply[_HEADER.size : length]
+    if answer == _NLMSG_ERROR:
+        _raise_refusal(body)
+    return body
 
 
 def transact(channel: socket.socket, messages: Iterable[tuple[int, int, bytes]]) -> None:
