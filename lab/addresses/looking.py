@@ -49,7 +49,7 @@ def address(
 def _name(name: Name, place: Place, net: Net) -> NameFacts:
     if name.name in {each.name for each in net.interfaces}:
         raise UsageError(
-            f"{name.name} is an interface here, and lab address alone tells its addresses: for the name give '{name.name}.'"
+            f"{name.name} is an interface here; lab address alone tells its addresses: for the name give '{name.name}.'"
         )
     told = ask_for(name, place)
     programs = Answer.from_json(told["programs"])
