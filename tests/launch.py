@@ -17,6 +17,7 @@ small-disk     the folder "small" is a file system of 256 KiB
 one-cpu        the command may use one CPU only
 no-tun         /dev/net/tun, if it is there, may not be opened
 no-stamps      the kernel knows no SO_TIMESTAMPING
+no-hosts       there is no /etc/hosts
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pathlib import Path
 from lab.world import kernel
 
 CLONE_NEWNS = 0x20000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 2, 4, 8, 32, 4096
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC = 2, 4, 8, 32, 4096, 16384
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 SETSOCKOPT = {"x86_64": 54, "aarch64": 208}
 SOL_SOCKET, SO_TIMESTAMPING = 1, 37
@@ -60,6 +61,19 @@ def forbid_tun() -> None:
     if failed or libc.mount(None, tun, None, flags | MS_REMOUNT, None):
         print(f"no such mount for the test: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
         sys.exit(77)
+
+
+def hide_hosts() -> None:
+    """Puts a folder in the place of /etc that leads to all of it but that file."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    Path("etc").mkdir()
+    failed = libc.unshare(CLONE_NEWNS) or libc.mount(b"/etc", b"etc", None, MS_BIND | MS_REC, None)
+    if failed or libc.mount(b"none", b"/etc", b"tmpfs", 0, None):
+        print(f"no such mount for the test: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
+        sys.exit(77)
+    for path in Path("etc").absolute().iterdir():
+        if path.name != "hosts":
+            Path("/etc", path.name).symlink_to(path)
 
 
 def forbid_stamps() -> None:
@@ -116,6 +130,8 @@ def main() -> None:
         mount_small_disk()
     if "no-tun" in faults and Path("/dev/net/tun").exists():
         forbid_tun()
+    if "no-hosts" in faults:
+        hide_hosts()
     if "one-cpu" in faults:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     if "no-stamps" in faults:

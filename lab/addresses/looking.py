@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
-from typing import TYPE_CHECKING, overload
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
 
 from lab.addresses.facts import AddressFacts, facts
-from lab.addresses.names import Answer, NameFacts, ask_for
+from lab.addresses.names import Answer, NameFacts, Start, ask_for
 from lab.addresses.own import OwnAddresses, own_addresses
 from lab.addresses.parsing import Literal, Name, parse
 from lab.addresses.routing import Net, look
 from lab.errors import UsageError
-from lab.world import visit
+from lab.taps.places import SocketAt
 
 if TYPE_CHECKING:
     from lab.world import Place
@@ -37,8 +42,8 @@ def address(
     address nor name, and for a zone that there is not; Unavailable if the kernel, or a process, can't be asked.
     """
     wanted = None if text is None else parse(text)
-    with visit("host" if world is None else world, []) as (place, _warnings):
-        net = look(place.socket)
+    with _visited(world) as place:
+        net = look(place.socket_at)
         if wanted is None:
             return own_addresses(net, place.kind)
         if isinstance(wanted, Literal):
@@ -46,12 +51,36 @@ def address(
         return _name(wanted, place, net)
 
 
-def _name(name: Name, place: Place, net: Net) -> NameFacts:
+@dataclass(frozen=True)
+class _Visited:
+    """A network that is looked at: which, and how sockets and programs are started in it. start: None if they can't be
+    from outside, as in a process's.
+    """
+
+    kind: str
+    socket_at: SocketAt
+    start: Start | None
+
+
+@contextlib.contextmanager
+def _visited(world: str | int | Place | None) -> Iterator[_Visited]:
+    """The network that ``--world`` names. Raises what ``visit`` does."""
+    if world is None or world == "host":  # for which nothing has to be made, or imported
+        yield _Visited("host", socket.socket, subprocess.Popen)
+        return
+    from lab.world import visit
+
+    with visit(world, []) as (place, _warnings):
+        start: Any = subprocess.Popen if place.kind == "host" else getattr(place, "popen", None)
+        yield _Visited(place.kind, place.socket, start)
+
+
+def _name(name: Name, place: _Visited, net: Net) -> NameFacts:
     if name.name in {each.name for each in net.interfaces}:
         raise UsageError(
             f"{name.name} is an interface here; lab address alone tells its addresses: for the name give '{name.name}.'"
         )
-    told = ask_for(name, place)
+    told = ask_for(name, place.kind, place.start)
     programs = Answer.from_json(told["programs"])
     return NameFacts(
         given=name.given,

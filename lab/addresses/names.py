@@ -26,8 +26,9 @@ import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab.addresses.asking import PATIENCE_S
 from lab.addresses.facts import AddressFacts
@@ -36,10 +37,10 @@ from lab.addresses.sheet import Row, Sheet, Shown
 from lab.addresses.telling import name_notes, name_rows
 from lab.errors import Unavailable
 
-if TYPE_CHECKING:
-    from lab.world import Place
+__all__ = ["Answer", "NameFacts", "Start", "ask_for"]
 
-__all__ = ["Answer", "NameFacts", "ask_for"]
+#: Starts a program as ``subprocess.Popen`` does, in the network that is meant.
+Start = Callable[..., "subprocess.Popen[bytes]"]
 
 #: Beyond the patience of the questions: to start, and to enter another process's namespaces.
 _START_S = 20.0
@@ -137,16 +138,15 @@ class NameFacts(Shown):
         return f"{self.name}  {said}", rows, self.notes
 
 
-def ask_for(name: Name, place: Place) -> dict[str, Any]:
-    """What the C library says of a name in a network. Raises Unavailable if it can't be asked there."""
-    question = {"name": name.name, "localhost": is_localhost(name.name), "join": None}
-    popen: Any = getattr(place, "popen", None)  # of a private world, which runs programs inside
-    if popen is None:
-        popen = subprocess.Popen
-        question["join"] = int(place.kind) if place.kind.isdecimal() else None
+def ask_for(name: Name, world: str, start: Start | None) -> dict[str, Any]:
+    """What the C library says of a name in a network. Raises Unavailable if it can't be asked there.
+
+    world: which; the number of a process whose namespaces are to be entered, if `start` is None.
+    """
+    join = int(world) if start is None else None
+    question = {"name": name.name, "localhost": is_localhost(name.name), "join": join}
     command = [sys.executable, "-P", "-m", "lab.addresses.asking", json.dumps(question)]
-    process: subprocess.Popen[bytes] = popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    with process:
+    with (start or subprocess.Popen)(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
         try:
             output, _ = process.communicate(timeout=PATIENCE_S + _START_S)
         except subprocess.TimeoutExpired:
@@ -160,7 +160,7 @@ def ask_for(name: Name, place: Place) -> dict[str, Any]:
     told: dict[str, Any] = json.loads(output)
     if error := told.get("error"):
         raise Unavailable(
-            f"cannot enter process {place.kind} to ask for {name.name}: {error['call']}",
+            f"cannot enter process {world} to ask for {name.name}: {error['call']}",
             errno=error["errno"],
             fix="Name a running process of your own, such as one that lab exec started, or run as root",
         )

@@ -35,6 +35,10 @@ class Net:
         """What an interface is called."""
         return next((each.name for each in self.interfaces if each.index == index), f"interface {index}")
 
+    def is_up(self, device: str) -> bool:
+        """Whether an interface is switched on."""
+        return any(each.flags & rtnetlink.IFF_UP for each in self.interfaces if each.name == device)
+
     def is_loopback(self, device: str) -> bool:
         """Whether an interface is the loopback one."""
         return any(each.flags & rtnetlink.IFF_LOOPBACK for each in self.interfaces if each.name == device)
@@ -66,7 +70,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Loopback:
-    """Whether an address is loopback: by the registry, and here, in truth; here is None if the kernel has no way."""
+    """Whether an address is loopback: by the registry, and here, in truth; here is None if there is no way."""
 
     registry: bool
     here: bool | None
@@ -120,6 +124,8 @@ def loopback(net: Net, address: IPAddress, found: Way) -> Loopback:
     registry = kind_of(inner or address) == "loopback"
     if found.kind is None or found.device is None:
         return Loopback(registry, None, found.error or "the kernel has no way")
+    if not net.is_up(found.device):  # local routes outlive it
+        return Loopback(registry, None, f"{found.device} is down: what is sent there is lost")
     if net.is_loopback(found.device):
         return Loopback(registry, True, _why_here(net, address, found, registry))
     if registry:

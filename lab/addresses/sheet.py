@@ -55,6 +55,8 @@ class Shown(ABC):
 
 def _wrapped(head: str, text: str, indent: int = _LABEL) -> list[str]:
     """Lines of 80 columns; no word is broken, as it may be an address."""
+    if len(text) > _WIDTH - indent and " " not in text:  # the name that DNS has of an IPv6 address, for one
+        return [head.rstrip(), " " * max(2, _WIDTH - len(text)) + printable(text)]
     return textwrap.wrap(
         printable(text), _WIDTH, initial_indent=head, subsequent_indent=" " * indent,
         break_long_words=False, break_on_hyphens=False,

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from lab.cli import (
+from lab.cli import (  # noqa: F401 - importing them makes the commands
     addresses,
     capturing,
     checking,
@@ -23,7 +23,7 @@ from lab.cli import (
     reading,
     running,
     sayings,
-)  # noqa: F401 - importing them makes the commands
+)
 from lab.cli.commands import app, fail
 
 __all__ = ["main"]
