@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.errors import UsageError
-from lab.sayings import ranges
+from lab.sayings import binding, ranges, unspecified
 from lab.sayings.claim import Claim
 
 __all__ = ["CLAIMS", "find"]
 
-CLAIMS: tuple[Claim, ...] = (*ranges.CLAIMS,)
+CLAIMS: tuple[Claim, ...] = (
+    *ranges.CLAIMS,
+    *unspecified.CLAIMS,
+    *binding.CLAIMS,
+)
 
 
 def find(ids: Sequence[str]) -> list[Claim]:

@@ -85,13 +85,15 @@ class Scene:
 
     world: an open private world. files: texts that programs here see in place of this machine's files, by path.
     exhaustive: whether to ask all that there is rather than a sample. opened: is closed after the experiment, in
-    reverse order. note: says something that belongs to the evidence, beside the outcomes.
+    reverse order. server_options: options (level, name, value) that servers here set before they bind, as their
+    authors would have. note: says something that belongs to the evidence, beside the outcomes.
     """
 
     def __init__(self, world: World, *, exhaustive: bool = False) -> None:
         self.world, self.exhaustive = world, exhaustive
         self.files: dict[str, str] = {}
         self.opened = contextlib.ExitStack()
+        self.server_options: list[tuple[int, int, int | bytes]] = []
         self.notes: list[str] = []
         self._servers: list[Server] = []
 
@@ -127,24 +129,44 @@ class Scene:
         """A socket of the namespace at `end`, closed after the experiment. kind: "tcp" or "udp"."""
         return self.opened.enter_context(self.world.socket(_KINDS[family], _TYPES[kind], end=end))
 
-    def serve(
-        self, address: str, port: int, name: str = "", *, kind: str = "tcp", end: str = "near", v6only: bool = False
+    def listen(
+        self,
+        address: str,
+        port: int,
+        name: str = "",
+        *,
+        kind: str = "tcp",
+        end: str = "near",
+        v6only: bool | None = None,
     ) -> Server:
-        """A server that answers ``ask`` with its name. Raises OSError if it can't be bound there."""
-        server = Server(name or f"{address}:{port}", self.socket(family_of(address), kind, end=end))
-        if family_of(address) == 6:
+        """A socket that is bound, and that nobody serves. Raises OSError if it can't be bound there.
+
+        v6only: whether one at an IPv6 address takes no IPv4; None: as it is without asking for either.
+        """
+        family = family_of(address)
+        server = Server(
+            name or f"[{address}]:{port}" if family == 6 else f"{address}:{port}", self.socket(family, kind, end=end)
+        )
+        if v6only is not None and family == 6:
             server.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
+        for option in self.server_options:
+            server.socket.setsockopt(*option)
         server.socket.bind((address, port))
         if kind == "tcp":
             server.socket.listen()
         server.socket.setblocking(False)
+        return server
+
+    def serve(self, address: str, port: int, name: str = "", **options: Any) -> Server:
+        """A server that answers ``ask`` with its name. options: those of ``listen``; raises what that does."""
+        server = self.listen(address, port, name, **options)
         self._servers.append(server)
         return server
 
-    def bind(self, address: str, port: int, *, kind: str = "tcp", end: str = "near", v6only: bool = False) -> int:
-        """The errno of an attempt to serve there, 0 if it worked; then it goes on serving."""
+    def bind(self, address: str, port: int, **options: Any) -> int:
+        """The errno of an attempt to serve there, 0 if it worked; then it goes on serving. options: of ``serve``."""
         try:
-            self.serve(address, port, kind=kind, end=end, v6only=v6only)
+            self.serve(address, port, **options)
         except OSError as error:
             return error.errno or 0
         return 0
