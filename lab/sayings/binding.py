@@ -48,6 +48,7 @@ def _later(scene: Scene) -> Iterator[Outcome]:
         for family, address in addresses.items():
             before = scene.ask(address, _PORT)
             scene.world.add_address(device, f"{address}/{_HOST[family]}")
+            _wait_for(scene, address)
             answer = scene.ask(address, _PORT)
             case = f"{address}, which {device} got after the server had started"
             yield Outcome(case, answer.came and not before.came, f"before {before}; now {answer}")
@@ -55,6 +56,13 @@ def _later(scene: Scene) -> Iterator[Outcome]:
         scene.world.add_route(f"{address}/{_HOST[family]}", device="veth", end="far")
         answer = scene.ask(address, _PORT, end="far")
         yield Outcome(f"a neighbour asks {address}", answer.came, str(answer))
+
+
+def _wait_for(scene: Scene, address: str) -> None:
+    """Until an address is there: an IPv6 one is made so by a worker of the kernel's (addrconf_dad_work)."""
+    for _attempt in range(40):
+        if scene.ping(address, timeout_s=0.05).came:
+            return
 
 
 def _of_lo_alone(scene: Scene) -> None:
@@ -168,10 +176,13 @@ def _who(end: str) -> str:
 
 def _dual(scene: Scene) -> Iterator[Outcome]:
     server = scene.listen(_ANY[6], _PORT).socket
-    server.settimeout(1)
     for address, end in ((LOOPBACK[4], "near"), (scene.near("veth", 4), "far")):
         answer = scene.ask(address, _PORT, end=end)
-        seen = f"the server saw {server.accept()[1][0]}" if answer.came else str(answer)
+        seen = str(answer)
+        if answer.came:
+            accepted, asker = server.accept()
+            accepted.close()
+            seen = f"the server saw {asker[0]}"
         yield Outcome(f"{_who(end)} asks {address} by IPv4", answer.came, seen)
     scene.serve(_ANY[6], _PORT, kind="udp")
     answer = scene.ask(LOOPBACK[4], _PORT, kind="udp")
