@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.errors import UsageError
-from lab.sayings import binding, ranges, unspecified
+from lab.sayings import binding, leaving, ranges, unspecified
 from lab.sayings.claim import Claim
 
 __all__ = ["CLAIMS", "find"]
 
 CLAIMS: tuple[Claim, ...] = (
     *ranges.CLAIMS,
+    *leaving.CLAIMS,
     *unspecified.CLAIMS,
     *binding.CLAIMS,
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from lab.errors import Unavailable, errno_name
 from lab.sayings.claim import FALSE, HOLDS, IN_PART, Change, Claim, Outcome
+from lab.sayings.crossing import let_pass
 from lab.sayings.scene import LOOPBACK, Scene
 
 __all__ = ["CLAIMS"]
@@ -101,19 +102,23 @@ def _no_preferred_source(scene: Scene) -> None:
 
 
 def _services(scene: Scene) -> Iterator[Outcome]:
-    numbers = {(each, kind): scene.bind(each, _PORT, kind=kind) for each in _SERVICES for kind in ("tcp", "udp")}
+    numbers = {
+        (each, kind): scene.bind(each, _PORT, name=f"that at {each}", kind=kind)
+        for each in _SERVICES
+        for kind in ("tcp", "udp")
+    }
     for address in _SERVICES:
         told, right = [], True
         for kind in ("tcp", "udp"):
             number, answer = numbers[address, kind], scene.ask(address, _PORT, kind=kind)
-            right = right and answer.by == f"{address}:{_PORT}"
+            right = right and answer.by == f"that at {address}"
             told.append(f"{kind.upper()} {errno_name(number) if number else 'bound'}, {answer}")
-        yield Outcome(f"{address} port {_PORT}", right, "; ".join(told))
+        yield Outcome(f"a service at {address}", right, "; ".join(told))
 
 
 def _taken_everywhere(scene: Scene) -> None:
     for kind in ("tcp", "udp"):
-        scene.serve("::", _PORT, "a service at ::", kind=kind)
+        scene.serve("::", _PORT, "that at ::", kind=kind)
 
 
 # ---- whom else they may belong to ----
@@ -145,11 +150,6 @@ def _refusal(scene: Scene, address: str) -> int:
     except Unavailable as error:
         return error.errno or 0
     return 0
-
-
-def _let_pass(scene: Scene) -> None:
-    for end in ("near", "far"):
-        scene.world.sysctl("ipv4/conf/veth/route_localnet", 1, end=end)
 
 
 # ---- the other family ----
@@ -272,7 +272,7 @@ CLAIMS = (
         links=("lo", "veth"),
         refuted_by=Change(
             text="the sysctl net.ipv4.conf.DEVICE.route_localnet is 1 at both ends of the cable",
-            make=_let_pass,
+            make=let_pass,
             becomes=FALSE,
         ),
         decided_by=(

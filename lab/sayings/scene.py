@@ -144,9 +144,8 @@ class Scene:
         v6only: whether one at an IPv6 address takes no IPv4; None: as it is without asking for either.
         """
         family = family_of(address)
-        server = Server(
-            name or f"[{address}]:{port}" if family == 6 else f"{address}:{port}", self.socket(family, kind, end=end)
-        )
+        place = f"[{address}]:{port}" if family == 6 else f"{address}:{port}"
+        server = Server(name or place, self.socket(family, kind, end=end))
         if v6only is not None and family == 6:
             server.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
         for option in self.server_options:
@@ -284,6 +283,15 @@ class Scene:
             yield capture
         finally:
             capture.stop()
+
+    @contextlib.contextmanager
+    def passing(self, *where: str, filter: str) -> Iterator[dict[str, int]]:  # noqa: A002 - as everywhere
+        """How many frames pass each of these interfaces, such as "near:lo", in the block; filled at its end."""
+        found = dict.fromkeys(where, 0)
+        with self.watched(",".join(where), filter=filter) as capture:
+            yield found
+        for name in capture.to_numpy("interface")["interface"]:
+            found[name if ":" in name else f"near:{name}"] += 1
 
     @contextlib.contextmanager
     def counting(self, *names: str, end: str = "near") -> Iterator[dict[str, int]]:

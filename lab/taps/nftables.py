@@ -18,7 +18,7 @@ from lab.taps.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, dump, transa
 __all__ = [
     "NETLINK_NETFILTER", "NETWORK", "NFPROTO", "SKUID", "TRANSPORT", "Chain", "Rule", "accept", "at_least", "comes_by",
     "count", "drop", "equal", "install", "leaves_by", "meta", "not_equal", "of_protocol", "payload", "redirect",
-    "refuse", "reset", "rule_counts",
+    "refuse", "reset", "rule_counts", "translate",
 ]  # fmt: skip
 
 NETLINK_NETFILTER = 12  # linux/netlink.h
@@ -42,6 +42,7 @@ _IIFNAME, _OIFNAME, SKUID, NFPROTO, _L4PROTO = 6, 7, 10, 15, 16
 NETWORK, TRANSPORT = 1, 2
 _NAME_BYTES = 16  # IFNAMSIZ
 _REJECT_ICMP_ANY, _REJECT_RST, _PORT_UNREACHABLE = 2, 1, 1
+_DESTINATION = 1  # NFT_NAT_DNAT
 
 #: The expressions of one rule, in order.
 Rule = Sequence[bytes]
@@ -184,6 +185,14 @@ def redirect(port: int) -> list[bytes]:
     """Leads a connection to another port of this machine, in a chain of the kind "nat"."""
     value = _nested(2, _attribute(1, struct.pack("!H", port)))
     return [_expression("immediate", _number(1, _REGISTER), value), _expression("redir", _number(1, _REGISTER))]
+
+
+def translate(address: bytes) -> list[bytes]:
+    """Leads a connection to another address, in a chain of the kind "nat": 4 bytes for IPv4, 16 for IPv6."""
+    value = _nested(2, _attribute(1, address))
+    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+    there = _expression("nat", _number(1, _DESTINATION), _number(2, family), _number(3, _REGISTER))
+    return [_expression("immediate", _number(1, _REGISTER), value), there]
 
 
 def _compare(comparison: int, value: bytes) -> bytes:

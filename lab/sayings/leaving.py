@@ -1,0 +1,223 @@
+"""Of what stays inside: whether a loopback address is seen by a neighbour, reached by one, or goes by a card."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+from lab.errors import Unavailable
+from lab.firewall import FirewallRule
+from lab.sayings.claim import HOLDS, IN_PART, Change, Claim, Outcome
+from lab.sayings.crossing import ask_across, let_pass
+from lab.sayings.scene import LOOPBACK, Scene
+from lab.taps import nftables as nft
+
+__all__ = ["CLAIMS"]
+
+_PORT = 8080
+_FAMILIES = (4, 6)
+_KINDS = ("tcp", "udp")
+_LINKS = ("lo", "veth")
+_FLOOD = 500
+
+
+def _all_three(scene: Scene, address: str, end: str = "near") -> int:
+    """Asks by ping, TCP and UDP; how many of the three were answered."""
+    asked = [scene.ping(address, end=end), *(scene.ask(address, _PORT, kind=kind, end=end) for kind in _KINDS)]
+    return sum(answer.came for answer in asked)
+
+
+# ---- outwards ----
+
+
+def _neighbour(scene: Scene) -> Iterator[Outcome]:
+    for address in (LOOPBACK[4], "127.9.9.9", LOOPBACK[6]):
+        for kind in _KINDS:
+            scene.bind(address, _PORT, kind=kind)
+        with scene.passing("near:lo", "far:veth", filter=f"host {address}") as frames:
+            came = _all_three(scene, address)
+        evidence = f"{frames['near:lo']} frames on lo, {frames['far:veth']} at the neighbour's; {came} of 3 answered"
+        yield Outcome(f"ping, TCP and UDP to {address}", not frames["far:veth"], evidence)
+
+
+def _route_out(scene: Scene) -> None:
+    scene.world.remove_route("127.0.0.0/8", device="lo", kind="local")
+    scene.world.add_route("127.9.0.0/16", gateway=scene.far("veth", 4))
+
+
+def _hardware(scene: Scene) -> Iterator[Outcome]:
+    for own in (False, True):
+        for family in _FAMILIES:
+            address = scene.near("veth", family) if own else LOOPBACK[family]
+            scene.bind(address, _PORT)
+            with scene.passing("near:lo", "near:veth", filter=_about(address)) as frames:
+                ping, tcp = scene.ping(address), scene.ask(address, _PORT)
+            on_card = frames["near:veth"]
+            evidence = f"{frames['near:lo']} frames on lo, {on_card} on the card; ping {ping}, TCP {tcp}"
+            case = f"the card's own address, {address}, goes by it" if own else f"{address} goes round the card"
+            yield Outcome(case, bool(on_card) == own, evidence)
+
+
+def _about(address: str) -> str:
+    """A filter for what is sent to an address, and for the question who has it."""
+    return f"host {address}" if ":" not in address else f"host {address} or icmp6[icmp6type] == icmp6-neighborsolicit"
+
+
+def _forget_own(scene: Scene) -> None:
+    for family, length in ((4, 32), (6, 128)):
+        scene.world.remove_route(f"{scene.near('veth', family)}/{length}", device="veth", kind="local")
+
+
+# ---- inwards ----
+
+
+def _received(scene: Scene) -> Iterator[Outcome]:
+    for family in _FAMILIES:
+        address, count = LOOPBACK[family], f"Ip{'' if family == 4 else '6'}"
+        for kind in _KINDS:
+            scene.serve(address, _PORT, kind=kind)
+        ask_across(scene, family)
+        counters = scene.counting(f"{count}.InReceives", f"{count}.InHdrErrors", f"{count}.InDelivers")
+        with scene.watched("near:veth", filter=f"dst host {address}", direction="in") as arrived, counters as grown:
+            came = _all_three(scene, address, end="far")
+        counted = ", ".join(f"{name} {number}" for name, number in grown.items())
+        evidence = f"{came} of 3 were answered, {len(arrived)} packets for {address} came in by the cable ({counted})"
+        yield Outcome(f"a neighbour sends ping, TCP and UDP to {address} of ours", not came, evidence)
+
+
+def _outside(scene: Scene) -> Iterator[Outcome]:
+    for family in _FAMILIES:
+        for kind in _KINDS:
+            scene.serve(LOOPBACK[family], _PORT, kind=kind)
+    for family in _FAMILIES:
+        for kind in _KINDS:
+            own = scene.near("veth", family)
+            answer = scene.ask(own, _PORT, kind=kind, end="far")
+            inside = scene.ask(LOOPBACK[family], _PORT, kind=kind)
+            evidence = f"{answer}; at {LOOPBACK[family]}, from here: {inside}"
+            yield Outcome(f"a neighbour asks our {own}, {kind.upper()} port {_PORT}", not answer.came, evidence)
+
+
+def _hand_on(scene: Scene) -> None:
+    """As for containers: what comes to a port is sent on to 127.0.0.1, and such packets are let in."""
+    let_pass(scene)
+    channel = scene.opened.enter_context(scene.world.socket(socket.AF_NETLINK, socket.SOCK_RAW, nft.NETLINK_NETFILTER))
+    rule = [nft.meta(nft.NFPROTO), nft.equal(b"\x02"), *nft.of_protocol(socket.IPPROTO_TCP)]
+    rule += nft.translate(socket.inet_aton(LOOPBACK[4]))
+    try:
+        nft.install(channel, "translation", [nft.Chain("prerouting", [rule], "nat", -100)])
+    except OSError as error:
+        fix = "It takes nf_tables and nft_nat (modprobe nft_nat)"
+        raise Unavailable("cannot translate addresses", errno=error.errno, fix=fix) from error
+
+
+# ---- beside one another ----
+
+
+def _disturbs(scene: Scene) -> Iterator[Outcome]:
+    for family in _FAMILIES:
+        own, address = scene.near("veth", family), LOOPBACK[family]
+        scene.serve(own, _PORT, kind="udp")
+        flood = scene.socket(family, "udp")
+        flooded = f"host {address} or dst port 9"
+        with scene.passing("near:lo", "far:veth", filter=flooded) as frames:
+            for _ in range(_FLOOD):
+                flood.sendto(b"nobody is there", (address, 9))
+            answer = scene.ask(own, _PORT, kind="udp", end="far")
+        seen = frames["far:veth"]
+        evidence = f"{frames['near:lo']} frames on lo, with ICMP errors; {seen} at the neighbour's"
+        yield Outcome(f"{_FLOOD} datagrams to a port of {address} where nobody is", not seen, evidence)
+        yield Outcome(f"meanwhile the neighbour asks our {own} by UDP", answer.came, str(answer))
+
+
+def _careless_rule(scene: Scene) -> None:
+    scene.opened.enter_context(scene.world.firewall(FirewallRule(verdict="drop", protocol="udp")))
+
+
+CLAIMS = (
+    Claim(
+        id="leaves-neighbour",
+        says="What is sent to a loopback address never appears on a network.",
+        statements=(2, 7, 17),
+        prediction="a neighbour who listens to all that reaches its card sees nothing of it",
+        expected=HOLDS,
+        experiment=_neighbour,
+        links=_LINKS,
+        refuted_by=Change(
+            text="the local route for 127.0.0.0/8 is gone (that for 127.0.0.1 stays), and 127.9.0.0/16 is routed "
+            "to the neighbour",
+            make=_route_out,
+            becomes=IN_PART,
+        ),
+        decided_by="RFC 1122, 3.2.1.3 (g); fib_lookup in include/net/ip_fib.h: the table local comes first",
+        remember="Not the number keeps 127.9.9.9 inside but a route: without it, Linux sends it to whoever is next.",
+    ),
+    Claim(
+        id="leaves-received",
+        says="A packet to a loopback address that comes from a network is thrown away.",
+        statements=(7,),
+        prediction="a neighbour that routes 127.0.0.1 to us gets no answer, though services listen there",
+        expected=HOLDS,
+        experiment=_received,
+        links=_LINKS,
+        refuted_by=Change(
+            text="the sysctl net.ipv4.conf.DEVICE.route_localnet is 1 at both ends of the cable",
+            make=let_pass,
+            becomes=IN_PART,
+        ),
+        decided_by=(
+            "RFC 1122, 3.2.1.3 (g), RFC 4291, 2.5.3; ip_route_input_slow in net/ipv4/route.c: martian destination; "
+            "ip6_rcv_core in net/ipv6/ip6_input.c"
+        ),
+        remember="With route_localnet=1, any neighbour can ask the services at our 127.0.0.1; at ::1 never.",
+    ),
+    Claim(
+        id="leaves-outside",
+        says="A service at 127.0.0.1 or ::1 can't be reached from another machine.",
+        statements=(7, 17, 21, 55),
+        prediction="a neighbour that asks our address is refused, while the service answers ourselves",
+        expected=HOLDS,
+        experiment=_outside,
+        links=_LINKS,
+        refuted_by=Change(
+            text="a rule of nftables sends TCP that comes in on to 127.0.0.1, with route_localnet=1, as tools for "
+            "containers set it up",
+            make=_hand_on,
+            becomes=IN_PART,
+        ),
+        decided_by="__inet_lookup_listener in net/ipv4/inet_hashtables.c: the address bound to has to be that asked",
+        remember="At 127.0.0.1 a service is hidden from neighbours, as long as nothing on its machine hands on.",
+    ),
+    Claim(
+        id="leaves-hardware",
+        says="Loopback addresses go round the network card, and the card's own addresses go by it.",
+        statements=(28, 50),
+        prediction="a ping of the machine's own address is seen on its card, one of 127.0.0.1 is not",
+        expected=IN_PART,
+        experiment=_hardware,
+        links=_LINKS,
+        refuted_by=Change(
+            text="the local routes for the card's own addresses are taken away",
+            make=_forget_own,
+            becomes=HOLDS,
+        ),
+        decided_by="__mkroute_output, ip_route_output_key_hash_rcu in net/ipv4/route.c: RTN_LOCAL goes by lo",
+        remember="All that a machine sends to itself goes by lo, to whichever of its addresses.",
+    ),
+    Claim(
+        id="leaves-disturbs",
+        says="What is tried on loopback disturbs no other device.",
+        statements=(9, 18),
+        prediction="while a program floods 127.0.0.1, the neighbour sees nothing of it, and is answered",
+        expected=HOLDS,
+        experiment=_disturbs,
+        links=_LINKS,
+        refuted_by=Change(
+            text="a rule of the firewall that is tried, too, drops all UDP, as it does not say on which device",
+            make=_careless_rule,
+            becomes=IN_PART,
+        ),
+        decided_by="loopback_xmit in drivers/net/loopback.c: it ends in __netif_rx, in no other device's queue",
+        remember="Packets on lo stay there; but rules, ports and memory are those of the machine, lo or not.",
+    ),
+)
