@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from lab.errors import Unavailable, UsageError
@@ -23,7 +24,7 @@ from lab.taps.recorder import Recorder
 from lab.taps.targets import Target
 from lab.world import kernel
 
-__all__ = ["run_private"]
+__all__ = ["enter", "given_environment", "run_child", "run_private", "signals_held"]
 
 _SI_KERNEL = 0x80  # siginfo's si_code of what the terminal sends; asm-generic/siginfo.h
 #: Held back from ``lab`` while CMD runs, and looked at one by one: all but what would be a fault of its own.
@@ -44,17 +45,12 @@ def run_private(command: list[str], capture: str | None = None) -> int:
         raise UsageError("the name of CMD is empty: give a command")
     if capture == "-":
         raise UsageError("--capture -: standard output is the command's; name a file (./- for one of that name)")
-    environment = _given_environment()
+    environment = given_environment()
     with Target(capture) if capture else contextlib.nullcontext() as target:
-        _enter()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-        recorder = _record(target) if target else None
-        child = _start(command, environment, mask)
-        end = os.pidfd_open(child)
-        guard = Attendant(lambda stop: _kill_at_end(end, stop), keep=[end])
-        code = _wait_for(child)
-        guard.dismiss()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        enter()
+        with signals_held() as mask:
+            recorder = _record(target) if target else None
+            code = run_child(command, environment, mask)
         if recorder is None:
             return code
         totals = recorder.finish()
@@ -71,7 +67,29 @@ def _tell(text: str) -> None:
     print(f"lab: {text}", file=sys.stderr, flush=True)
 
 
-def _given_environment() -> dict[bytes, bytes]:
+@contextlib.contextmanager
+def signals_held() -> Iterator[set[int]]:
+    """Holds back what is for the child that ``run_child`` is about to start; yields the mask that was there before."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    yield mask
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def run_child(command: list[str], environment: dict[bytes, bytes], mask: set[int]) -> int:
+    """Runs a command where we are, as a shell would, and returns its exit code; it dies with us, however we end.
+
+    mask: of ``signals_held``, within which this is called.
+    """
+    child = _start(command, environment, mask)
+    end = os.pidfd_open(child)
+    guard = Attendant(lambda stop: _kill_at_end(end, stop), keep=[end])
+    code = _wait_for(child)
+    guard.dismiss()
+    os.close(end)
+    return code
+
+
+def given_environment() -> dict[bytes, bytes]:
     """What we were started with. os.environ is not that: under the C locale Python sets LC_CTYPE (PEP 538)."""
     entries = Path("/proc/self/environ").read_bytes().split(b"\0")
     return dict(entry.split(b"=", 1) for entry in entries if b"=" in entry)
@@ -84,10 +102,13 @@ def _record(target: Target) -> Recorder:
         return Recorder(taps, target)
 
 
-def _enter() -> None:
-    """Moves this process into a network namespace with lo up and, if it is not root, a user namespace with its ids."""
+def enter(*, as_root: bool = False) -> None:
+    """Moves this process into a network namespace with lo up and, if it is not root, a user namespace with its ids.
+
+    as_root: as root of that user namespace, who may change the network there. Raises Unavailable.
+    """
     try:
-        kernel.enter_private_network()
+        kernel.enter_private_network(as_root=as_root)
     except OSError as error:
         what = f"cannot make a private network: {error.filename}"
         raise Unavailable(what, errno=error.errno, fix=kernel.USERNS_FIX) from error

@@ -20,6 +20,7 @@ from lab.cli import (  # noqa: F401 - importing them makes the commands
     injecting,
     listening,
     measuring,
+    puzzling,
     reading,
     running,
     sayings,

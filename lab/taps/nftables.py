@@ -17,8 +17,8 @@ from lab.taps.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, dump, transa
 
 __all__ = [
     "NETLINK_NETFILTER", "NETWORK", "NFPROTO", "SKUID", "TRANSPORT", "Chain", "Rule", "accept", "at_least", "comes_by",
-    "count", "drop", "equal", "install", "leaves_by", "meta", "not_equal", "of_protocol", "payload", "redirect",
-    "refuse", "reset", "rule_counts", "translate",
+    "count", "drop", "equal", "install", "leaves_by", "make_table", "meta", "not_equal", "of_protocol", "payload",
+    "redirect", "refuse", "reset", "rule_counts", "translate",
 ]  # fmt: skip
 
 NETLINK_NETFILTER = 12  # linux/netlink.h
@@ -69,11 +69,17 @@ def install(channel: socket.socket, purpose: str, chains: Sequence[Chain]) -> st
     the name. Raises OSError.
     """
     name = f"lab_{purpose}_{secrets.token_hex(4)}"
+    make_table(channel, name, chains, flags=_TABLE_F_OWNER)
+    return name
+
+
+def make_table(channel: socket.socket, name: str, chains: Sequence[Chain], *, flags: int = 0) -> None:
+    """Makes a table for both families, which stays as long as its network does. Raises OSError."""
     inet, table = _NFGENMSG.pack(_NFPROTO_INET, 0, 0), _text(1, name)
     batch = _NFGENMSG.pack(socket.AF_UNSPEC, 0, _NFTABLES)
     messages = [
         (_BATCH_BEGIN, 0, batch),
-        (_NEWTABLE, NLM_F_CREATE, inet + table + _number(2, _TABLE_F_OWNER)),
+        (_NEWTABLE, NLM_F_CREATE, inet + table + _number(2, flags)),
     ]
     for chain in chains:
         hook = _nested(4, _number(1, _HOOKS[chain.hook]), _attribute(2, struct.pack("!i", chain.priority)))
@@ -86,7 +92,6 @@ def install(channel: socket.socket, purpose: str, chains: Sequence[Chain]) -> st
     kind, flags, body = messages[-1]
     messages[-1] = (kind, flags | NLM_F_ACK, body)
     transact(channel, [*messages, (_BATCH_END, 0, batch)])
-    return name
 
 
 def rule_counts(channel: socket.socket, table: str) -> list[int]:

@@ -107,10 +107,11 @@ def map_self(uid: int, gid: int, inside: int | None = None) -> None:
             raise OSError(error.errno, error.strerror, f"write /proc/self/{name}") from None
 
 
-def enter_private_network() -> str:
+def enter_private_network(*, as_root: bool = False) -> str:
     """Moves the caller, of one thread, into a new network namespace whose lo is up; "root" or "user namespace".
 
-    Root needs no more; anybody else enters a new user namespace as well, and keeps user and group there.
+    Root needs no more; anybody else enters a new user namespace as well, and keeps user and group there, or is root
+    there with as_root.
     """
     uid, gid = os.getuid(), os.getgid()
     rights = "root"
@@ -118,7 +119,7 @@ def enter_private_network() -> str:
         unshare(CLONE_NEWNET)
     except PermissionError:
         unshare(CLONE_NEWUSER | CLONE_NEWNET)
-        map_self(uid, gid)
+        map_self(uid, gid, inside=0 if as_root else None)
         rights = "user namespace"
     link_up("lo")
     allow_ping()
