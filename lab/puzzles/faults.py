@@ -26,13 +26,15 @@ _FILES = {
     "/etc/resolv.conf": "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
 }
 _ADDRESSES = {4: "127.0.0.1/8", 6: "::1/128"}
-#: Answers in the shop's place: what another program of the same user may have done an hour ago.
+#: Answers in the shop's place: what another program of the same user may have done an hour ago. With SO_REUSEADDR, or
+#: its connections in TIME_WAIT would keep the port for a minute after its end.
 _SQUATTER = """
 import http.server, socket, sys
 class Server(http.server.ThreadingHTTPServer):
     address_family = socket.AF_INET6
     def server_bind(self):
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_name = self.server_port = ""
 class Handler(http.server.BaseHTTPRequestHandler):
