@@ -2,9 +2,10 @@
 
 The kernel does not tell whose packet it drops, or in which network, but which process it ran in at the time. On lo and
 veth that is mostly the one that sent it, as the kernel takes a packet through the receiving end, too, before the call
-that sent it returns. It is another, and the drop may be missed, where the kernel's own thread ``ksoftirqd`` goes on
-with the packet, as happens under load; after a delay (netem, a retransmission), which ends under whoever runs then;
-and for what lies in a queue until its socket is closed. That no drop was seen does not prove that there was none.
+that sent it returns. It is another where the kernel's own thread ``ksoftirqd`` goes on with the packet, as happens
+under load; after a delay (netem, a retransmission), which ends under whoever runs then; and for what lies in a queue
+until its socket is closed. So a drop can be missed, and now and then a stranger's is among ours: that none was seen
+does not prove that there was none, and of many packets some may be missing or too many.
 
 Not every drop is a loss, as the kernel drops copies, too: ``SOCKET_FILTER`` or ``PACKET_SOCK_ERROR`` is what a tap's
 filter leaves out, ``QUEUE_PURGE`` what is left when a socket is closed, and the reply to a ping, having been given to

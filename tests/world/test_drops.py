@@ -1,7 +1,12 @@
-"""Why the kernel drops packets, asked of the kernel that runs: for packets that a test sends in a world of its own."""
+"""Why the kernel drops packets, asked of the kernel that runs: for packets that a test sends in a world of its own.
+
+Some may be dropped in a thread of the kernel, and some strangers' in ours, while others keep the machine busy: no test
+rests on the last of them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
@@ -23,7 +28,10 @@ ADDRESSES = {4: "127.0.0.1", 6: "::1"}
 DOMAINS = {4: socket.AF_INET, 6: socket.AF_INET6}
 ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 PORT = 9000
-COUNT = 20
+COUNT = 100
+A_FEW = COUNT // 10
+#: Copies that a tap, or a socket that is closed, lets go of.
+COPIES = {"SOCKET_FILTER", "PACKET_SOCK_ERROR", "QUEUE_PURGE"}
 NOBODY = "00:00:00:00:00:00"
 FRAME = Ether(src=NOBODY, dst=NOBODY) / IP(dst="127.0.0.1") / UDP(sport=1024, dport=PORT) / bytes(24)
 
@@ -44,21 +52,21 @@ except lab.Unavailable as error:
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def watch(missing):
-    """``watch_drops``; skips the test where the kernel's reasons can't be had."""
-
-    def watch(**options):
-        try:
-            return watch_drops(**options)
-        except lab.Unavailable as error:
-            missing(str(error))
-
-    return watch
+    """``watch_drops``; its tests are skipped where the kernel's reasons can't be had."""
+    try:
+        watch_drops().close()
+    except lab.Unavailable as error:
+        missing(str(error))
+    return watch_drops
 
 
-def reasons(drops):
-    return Counter(drop.reason for drop in drops)
+def check(drops, reason, count=COUNT, but=0):
+    """They are `count` packets dropped for `reason`; copies do not matter. but: how many of them were not kept."""
+    seen = Counter(drop.reason for drop in drops if drop.reason not in COPIES)
+    assert abs(seen.pop(reason, 0) + but - count) <= A_FEW
+    assert seen.total() <= A_FEW
 
 
 def send(world, family, count=COUNT):
@@ -97,10 +105,7 @@ def test_an_injected_ipv4_frame_dies_where_the_sysctls_say(watch, strict, settin
         strict.sysctl(f"ipv4/conf/lo/{name}", value)
     with watch() as drops:
         inject(strict)
-    fates = reasons(drops.seen)
-    others = {"IP_LOCALNET", "IP_LOCAL_SOURCE", "NO_SOCKET"} - {reason}
-    assert fates[reason] == COUNT
-    assert not others & fates.keys()
+    check(drops.seen, reason)
     assert drops.lost == 0
 
 
@@ -110,9 +115,10 @@ def test_a_datagram_that_nobody_waits_for(watch, world, family):
         send(world, family)
         while_open = drops.find(protocol=ETHERTYPES[family])
     after = time.monotonic_ns()
-    assert reasons(drops.seen) == {"NO_SOCKET": COUNT}
-    assert drops.find(protocol=ETHERTYPES[family], pid=os.getpid(), since_ns=before, until_ns=after) == drops.seen
-    assert while_open == drops.seen
+    check(drops.seen, "NO_SOCKET")
+    check(while_open, "NO_SOCKET")
+    check(drops.find(protocol=ETHERTYPES[family]), "NO_SOCKET")
+    assert drops.find(pid=os.getpid(), since_ns=before, until_ns=after) == drops.seen
     assert drops.find(pid=os.getppid()) == drops.find(until_ns=before) == drops.find(since_ns=after) == ()
     times = [drop.time_ns for drop in drops.seen]
     assert times == sorted(times)
@@ -122,7 +128,7 @@ def test_a_datagram_that_nobody_waits_for(watch, world, family):
 def test_the_function_is_named_as_far_as_it_may_be_known(watch, world, family):
     with watch() as drops:
         send(world, family)
-    (function,) = {drop.function for drop in drops.seen}
+    ((function, _count),) = Counter(drop.function for drop in drops.seen).most_common(1)
     hidden = not any(int(line.split()[0], 16) for line in Path("/proc/kallsyms").read_text().splitlines())
     assert (function is None) == hidden
     assert hidden or function.startswith("__udp4" if family == 4 else "__udp6")
@@ -134,7 +140,7 @@ def test_a_datagram_that_arrives_is_not_dropped(watch, world, family):
         send(world, family)
         for _ in range(COUNT):
             listener.recv(1)
-    assert drops.seen == ()
+    check(drops.seen, "NO_SOCKET", 0)
 
 
 @pytest.mark.parametrize("hook", ["input", "output"])
@@ -144,14 +150,12 @@ def test_a_firewall(watch, world, family, hook, tool):
     subprocess_of(world, [nft, f"add {table}"])
     try:
         with watch() as drops, world.socket(DOMAINS[family], socket.SOCK_DGRAM) as sender:
-            if hook == "output":
-                with pytest.raises(PermissionError):
+            for _ in range(COUNT):
+                with pytest.raises(PermissionError) if hook == "output" else contextlib.nullcontext():
                     sender.sendto(b"", (ADDRESSES[family], PORT))
-            else:
-                sender.sendto(b"", (ADDRESSES[family], PORT))
     finally:
         subprocess_of(world, [nft, "delete table inet test_drops"])
-    assert reasons(drops.seen) == {"NETFILTER_DROP": 1}
+    check(drops.seen, "NETFILTER_DROP")
 
 
 def subprocess_of(world, command):
@@ -159,7 +163,7 @@ def subprocess_of(world, command):
 
 
 def test_programs_that_are_started_count_and_others_do_not(watch, world):
-    """The one that counts is in `drops` by inheritance, and in `only` by its number."""
+    """Of those that run already, a number makes one count."""
     waiting = "import sys; sys.stdin.readline()\n" + SEND
     other = world.popen([sys.executable, "-c", waiting], stdin=subprocess.PIPE)
     with watch() as drops, watch(pids=[other.pid]) as both, watch(machine=True) as everybodys:
@@ -167,12 +171,14 @@ def test_programs_that_are_started_count_and_others_do_not(watch, world):
         assert started.wait(30) == 0
         other.communicate(b"\n", timeout=30)
     assert other.returncode == 0
-    assert reasons(drops.seen) == {"NO_SOCKET": COUNT}
-    assert {drop.pid for drop in drops.seen} == {started.pid}
-    assert reasons(both.seen) == {"NO_SOCKET": 2 * COUNT}
-    assert {drop.pid for drop in both.seen} == {started.pid, other.pid}
-    # Of the whole machine there may be more than the rings hold.
-    assert everybodys.lost or len(everybodys.find(pid=other.pid)) == COUNT
+    check(drops.seen, "NO_SOCKET")
+    check(drops.find(pid=started.pid), "NO_SOCKET")
+    assert drops.find(pid=other.pid) == ()
+    check(both.find(pid=started.pid), "NO_SOCKET")
+    check(both.find(pid=other.pid), "NO_SOCKET")
+    if not everybodys.lost:  # of the whole machine there may be more than the rings hold
+        check(everybodys.find(pid=other.pid), "NO_SOCKET")
+    assert len(everybodys.seen) + everybodys.lost >= len(both.seen) - A_FEW
 
 
 def test_threads_count_whenever_they_were_started(watch, world):
@@ -184,7 +190,8 @@ def test_threads_count_whenever_they_were_started(watch, world):
             pool.submit(send, world, 4).result()
             with ThreadPoolExecutor(1) as later:
                 later.submit(send, world, 6).result()
-    assert reasons(drops.seen) == {"NO_SOCKET": 2 * COUNT}
+    check(drops.find(protocol=0x0800), "NO_SOCKET")
+    check(drops.find(protocol=0x86DD), "NO_SOCKET")
 
 
 def test_protocols(watch, world):
@@ -197,20 +204,19 @@ def test_protocols(watch, world):
 
 def test_a_full_ring_loses_some_and_counts_them(watch, world, family):
     with watch(pages=1) as drops:
-        send(world, family, 2_000)
-    assert 0 < len(drops.seen) < 2_000
-    assert len(drops.seen) + drops.lost == 2_000
+        send(world, family, 20 * COUNT)
+    assert 0 < len(drops.seen) < 10 * COUNT
+    check(drops.seen, "NO_SOCKET", 20 * COUNT, but=drops.lost)
 
 
 def test_a_ring_that_is_emptied_goes_round(watch, world, family):
-    """Its one page holds some fifty: the same that lose most above, if nobody looks."""
+    """Its one page holds some fifty: the same that loses most above, where nobody looks."""
     with watch(pages=1) as drops:
-        for sent in range(COUNT, 2_001, COUNT):
-            send(world, family)
-            assert len(drops.seen) == sent
-    assert drops.lost == 0
-    assert reasons(drops.seen) == {"NO_SOCKET": 2_000}
-    assert {drop.protocol for drop in drops.seen} == {ETHERTYPES[family]}
+        for _ in range(COUNT):
+            send(world, family, 20)
+            assert drops.seen[-1].protocol == ETHERTYPES[family]
+    assert drops.lost <= A_FEW
+    check(drops.seen, "NO_SOCKET", 20 * COUNT, but=drops.lost)
 
 
 def test_nothing_is_left(watch, world):
@@ -228,7 +234,7 @@ def test_nothing_is_left(watch, world):
     assert before[0] == during[0]  # tracefs was mounted where nobody else sees it
     assert before[1] < during[1]
     assert state() == before
-    assert len(drops.seen) == COUNT
+    check(drops.seen, "NO_SOCKET")
 
 
 @pytest.mark.parametrize("faults", [[], ["no-rights"]], ids=["root of a user namespace", "nobody"])
