@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.errors import UsageError
-from lab.sayings import binding, leaving, ranges, unspecified
+from lab.sayings import binding, leaving, ranges, refusals, unspecified
 from lab.sayings.claim import Claim
 
 __all__ = ["CLAIMS", "find"]
@@ -15,6 +15,7 @@ CLAIMS: tuple[Claim, ...] = (
     *leaving.CLAIMS,
     *unspecified.CLAIMS,
     *binding.CLAIMS,
+    *refusals.CLAIMS,
 )
 
 

@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.browsing import visits
 from lab.errors import Unavailable
@@ -67,7 +67,12 @@ def _page(title: str, listening: Server) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as it is called
             """Says nothing."""
 
-    server = ThreadingHTTPServer(listening.socket.getsockname()[:2], Page, bind_and_activate=False)
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            if not isinstance(sys.exception(), ConnectionError):  # a visitor may leave when it likes
+                super().handle_error(request, client_address)
+
+    server = Quiet(listening.socket.getsockname()[:2], Page, bind_and_activate=False)
     server.socket.close()  # of this machine's network
     server.socket = listening.socket
     return server
