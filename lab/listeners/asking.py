@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import select
 import socket
 import struct
@@ -22,11 +23,12 @@ from typing import Any
 from lab.errors import errno_name
 from lab.taps.places import SocketAt
 
-__all__ = ["TIMEOUT_NS", "Answer", "absent", "ask", "ask_tcp", "ask_udp"]
+__all__ = ["TIMEOUT_NS", "Answer", "absent", "ask", "ask_tcp", "ask_udp", "sockaddr"]
 
 #: How long an answer is waited for: on this machine it takes microseconds, unless something delays or drops it.
 TIMEOUT_NS = 500_000_000
 
+_SIOCGIFINDEX = 0x8933  # netdevice(7)
 _LINGER_RESET = struct.pack("ii", 1, 0)
 _RECVERR = {
     socket.AF_INET: (socket.IPPROTO_IP, 11),  # linux/in.h: IP_RECVERR
@@ -121,10 +123,23 @@ def absent(address: str, socket_at: SocketAt = socket.socket) -> int | None:
     """The errno of binding to an address, of which nothing is sent; None: it can be bound to. Raises Unavailable."""
     try:
         with socket_at(_family(address), socket.SOCK_DGRAM, 0) as tried:
-            tried.bind((address, 0))
+            tried.bind(sockaddr(tried, address, 0))
     except OSError as error:
         return error.errno
     return None
+
+
+def sockaddr(asking: socket.socket, address: str, port: int) -> tuple[Any, ...]:
+    """An address and a port as `asking` takes them in its own network, where a zone's interface is looked up.
+
+    Raises OSError if there is no such interface.
+    """
+    host, percent, zone = address.partition("%")
+    if not percent:
+        return (host, port)
+    asked = struct.pack("16s24x", zone.encode())
+    (index,) = struct.unpack_from("=16xi", fcntl.ioctl(asking, _SIOCGIFINDEX, asked))
+    return (host, port, 0, index)
 
 
 def _family(address: str) -> socket.AddressFamily:
@@ -141,6 +156,7 @@ class _Question:
         family = _family(address)
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
         self.socket = socket_at(family, kind, 0)
+        self._where = sockaddr(self.socket, address, port)
         self.socket.setblocking(False)
         self._recverr = _RECVERR[family]
         self.socket.setsockopt(*self._recverr, 1)  # so that ICMP errors are told, and at once
@@ -150,11 +166,7 @@ class _Question:
         """Sends it."""
         self._begun_ns = time.monotonic_ns()
         try:
-            where = socket.getaddrinfo(
-                self.address, self.port, type=self.socket.type, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-            )[0][4]
-            self._begun_ns = time.monotonic_ns()
-            self.socket.connect(where)
+            self.socket.connect(self._where)
         except BlockingIOError:
             return
         except OSError as error:

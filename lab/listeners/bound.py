@@ -31,7 +31,6 @@ __all__ = [
     "families",
     "find_programs",
     "list_listeners",
-    "not_looked_at",
     "opener",
     "unseen",
 ]
@@ -131,16 +130,14 @@ def unseen(count: int, hidden: int) -> str:
     """Why `count` sockets have no process, and what to do. hidden: processes that may not be looked at."""
     sockets = "1 socket has" if count == 1 else f"{count:,} sockets have"
     if hidden:
-        return f"{sockets} no process that we may see: {not_looked_at(hidden)}"
+        processes = "1 process" if hidden == 1 else f"{hidden:,} processes"
+        if os.geteuid() == 0:
+            return f"{sockets} no process that we may see: {processes} may not be looked at, even as root here"
+        return (
+            f"{sockets} no process that we may see: {processes} of other users may not be looked at; run it as root "
+            "(sudo lab ports)"
+        )
     return f"{sockets} no process here: the kernel's own, or those of another PID namespace, outside this container"
-
-
-def not_looked_at(hidden: int) -> str:
-    """That so many processes may not be looked at, and what to do."""
-    processes = "1 process" if hidden == 1 else f"{hidden:,} processes"
-    if os.geteuid() == 0:
-        return f"{processes} may not be looked at, even as root here"
-    return f"{processes} of other users may not be looked at; run it as root (sudo lab ports)"
 
 
 def families(each: Bound) -> tuple[int, ...]:

@@ -61,6 +61,8 @@ def as_text(ports: Iterable[int | range]) -> str:
 def parse_addresses(given: str | Sequence[str]) -> list[str]:
     """``"127.0.0.1,[::1]"`` → the addresses as the kernel writes them, each once. Raises UsageError."""
     parts = given.split(",") if isinstance(given, str) else list(given)
+    if not parts:
+        raise UsageError("no address to ask: leave at out, or give 127.0.0.1 or another of its own")
     return list(dict.fromkeys(_address(part.strip()) for part in parts))
 
 

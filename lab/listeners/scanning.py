@@ -16,9 +16,8 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-from lab.listeners.asking import TIMEOUT_NS, ask_tcp
+from lab.listeners.asking import TIMEOUT_NS, ask_tcp, sockaddr
 from lab.taps.places import SocketAt
 
 __all__ = ["Scanned", "scan_ports"]
@@ -93,11 +92,12 @@ class _Scan:
         self.filtered: list[int] = []
         self.errors: Counter[int] = Counter()
         self._family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._where = _sockaddr(address)
         self._socket_at, self._timeout_ns = socket_at, timeout_ns
         self._at_rest: list[socket.socket] = []
         self._pending: dict[int, tuple[int, int, socket.socket]] = {}  # port, when it is given up, by descriptor
         self._poll = select.poll()
+        self._at_rest.append(self._new())
+        self._host, _port, *self._zone = sockaddr(self._at_rest[0], address, 0)
         self._most = max(16, min(_MAX_PENDING, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
 
     def ask(self, port: int) -> None:
@@ -105,7 +105,7 @@ class _Scan:
         while len(self._pending) >= self._most:
             self._reap()
         asked = self._at_rest.pop() if self._at_rest else self._new()
-        where = (self._where[0], port, *self._where[1:])
+        where = (self._host, port, *self._zone)
         code = asked.connect_ex(where)
         if code == errno.EINPROGRESS:
             code = asked.connect_ex(where)  # what has come of it meanwhile
@@ -172,10 +172,3 @@ class _Scan:
     def _forget(self, descriptor: int) -> tuple[int, int, socket.socket]:
         self._poll.unregister(descriptor)
         return self._pending.pop(descriptor)
-
-
-def _sockaddr(address: str) -> tuple[Any, ...]:
-    """The address, and for IPv6 flow label and zone, as ``connect`` takes them, around the port."""
-    numeric = socket.AI_NUMERICHOST
-    name, _port, *rest = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM, flags=numeric)[0][4]
-    return (name, *rest)

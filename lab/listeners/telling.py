@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lab.checks import pick
 from lab.errors import UsageError
 from lab.listeners.asking import TIMEOUT_NS, Answer, absent, ask
 from lab.listeners.binding import bind_errno, free_port
@@ -20,6 +21,7 @@ from lab.taps.places import SocketAt
 from lab.taps.rtnetlink import addresses
 from lab.units import duration
 from lab.world import Place, visit
+from lab.world.place import ENDS
 
 __all__ = ["ports"]
 
@@ -61,7 +63,10 @@ def ports(
         )
     given = None if at is None else parse_addresses(at)
     timeout_ns = TIMEOUT_NS if timeout is None else duration(timeout)
+    pick("end", end, ENDS)
     with visit("host" if world is None else world, []) as (place, _warnings):
+        if end != "near" and place.kind != "new":
+            raise UsageError(f"this network has no {end} end: leave end out, or give a world of your own")
         socket_at = opener(place, end)
         if number is not None:
             return _port(number, socket_at, given, timeout_ns, inode_of(place, end))
