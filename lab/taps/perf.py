@@ -131,11 +131,13 @@ class _Ring(Managed):
 
     def start(self) -> None:
         for event in self._events:
-            fcntl.ioctl(event, _IOC_ENABLE, 0)
+            with _named("ioctl(PERF_EVENT_IOC_ENABLE)"):
+                fcntl.ioctl(event, _IOC_ENABLE, 0)
 
     def stop(self) -> None:
         for event in self._events:
-            fcntl.ioctl(event, _IOC_DISABLE, 0)
+            with _named("ioctl(PERF_EVENT_IOC_DISABLE)"):
+                fcntl.ioctl(event, _IOC_DISABLE, 0)
 
     def take(self) -> list[Sample]:
         """What was hit since it was last taken; the ring has its room again."""
@@ -171,6 +173,7 @@ class PerfRings(Managed):
     ) -> None:
         with contextlib.ExitStack() as opened:
             try:
+                _barrier()  # or it would be missed only when something was to be read
                 self._rings = [opened.enter_context(_Ring(cpu, pages)) for cpu in _online()]
                 for thread in [-1] if pids is None else [thread for pid in pids for thread in _threads(pid)]:
                     for ring in self._rings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import struct
@@ -171,9 +172,20 @@ class TestOpening:
 
     def refuse(self, monkeypatch, number):
         def call(_which, name, *_arguments):
+            if name == "membarrier(2)":
+                return 0
             raise OSError(number, os.strerror(number), name)
 
         monkeypatch.setattr(perf, "_call", call)
+
+    def test_attributes_lie_where_the_kernel_reads_them(self):
+        """struct perf_event_attr of linux/perf_event.h, PERF_ATTR_SIZE_VER3."""
+        attributes = perf._Attributes
+        assert ctypes.sizeof(attributes) == 96
+        assert [getattr(attributes, name).offset for name in ("config", "sample_type", "clockid")] == [8, 24, 92]
+        if sys.byteorder == "little":
+            bits = bytes(perf._Attributes(disabled=1, inherit=1, use_clockid=1))[40:48]
+            assert int.from_bytes(bits, "little") == 1 | 1 << 1 | 1 << 25
 
     @pytest.mark.parametrize(
         ("number", "fix"),
@@ -187,7 +199,7 @@ class TestOpening:
 
     def test_on_a_machine_whose_numbers_are_not_known(self, monkeypatch):
         monkeypatch.setattr(perf.platform, "machine", lambda: "vax")
-        with pytest.raises(lab.Unavailable, match=r"perf_event_open\(2\) on vax: ENOSYS"):
+        with pytest.raises(lab.Unavailable, match=r"membarrier\(2\) on vax: ENOSYS"):
             PerfRings(1, what="cannot see", pids=None)
 
     def test_nothing_stays_open_when_the_ring_is_refused(self, monkeypatch):

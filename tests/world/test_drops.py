@@ -144,22 +144,13 @@ def test_a_datagram_that_arrives_is_not_dropped(watch, world, family):
 
 
 @pytest.mark.parametrize("hook", ["input", "output"])
-def test_a_firewall(watch, world, family, hook, tool):
-    nft = tool("nft")
-    table = f"table inet test_drops {{ chain c {{ type filter hook {hook} priority 0; udp dport {PORT} drop; }}; }}"
-    subprocess_of(world, [nft, f"add {table}"])
-    try:
-        with watch() as drops, world.socket(DOMAINS[family], socket.SOCK_DGRAM) as sender:
-            for _ in range(COUNT):
-                with pytest.raises(PermissionError) if hook == "output" else contextlib.nullcontext():
-                    sender.sendto(b"", (ADDRESSES[family], PORT))
-    finally:
-        subprocess_of(world, [nft, "delete table inet test_drops"])
+def test_a_firewall(watch, world, family, hook):
+    rule = lab.FirewallRule(verdict="drop", hook=hook, protocol="udp", port=PORT)
+    with world.firewall(rule), watch() as drops, world.socket(DOMAINS[family], socket.SOCK_DGRAM) as sender:
+        for _ in range(COUNT):
+            with pytest.raises(PermissionError) if hook == "output" else contextlib.nullcontext():
+                sender.sendto(b"", (ADDRESSES[family], PORT))
     check(drops.seen, "NETFILTER_DROP")
-
-
-def subprocess_of(world, command):
-    assert world.popen(command).wait(30) == 0
 
 
 def test_programs_that_are_started_count_and_others_do_not(watch, world):
