@@ -146,7 +146,13 @@ def ask_for(name: Name, world: str, start: Start | None) -> dict[str, Any]:
     join = int(world) if start is None else None
     question = {"name": name.name, "localhost": is_localhost(name.name), "join": join}
     command = [sys.executable, "-P", "-m", "lab.addresses.asking", json.dumps(question)]
-    with (start or subprocess.Popen)(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+    try:
+        started = (start or subprocess.Popen)(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    except Unavailable:
+        raise
+    except OSError as error:
+        raise Unavailable(f"cannot start {sys.executable}", errno=error.errno, fix="See lab doctor") from error
+    with started as process:
         try:
             output, _ = process.communicate(timeout=PATIENCE_S + _START_S)
         except subprocess.TimeoutExpired:

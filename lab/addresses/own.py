@@ -119,7 +119,9 @@ class OwnAddresses(Shown):
     def _sheet(self) -> Sheet:
         width = max((len(_with_prefix(own)) for each in self.interfaces for own in each.addresses), default=0)
         rows: list[Row] = [(each.name, _lines(each, width)) for each in self.interfaces]
-        rows += [("", []), ("public", [_WHY_NOT])]
+        known = [own.address for each in self.interfaces for own in each.addresses if own.public]
+        public = [f"{address}, an own one, is public by its block" for address in known]
+        rows += [("", []), ("public", [*public, _WHY_NOT])]
         whose = {"host": "this machine", "new": "a private world"}.get(self.world, f"process {self.world}")
         return f"addresses of {whose}", rows, self.notes
 

@@ -54,7 +54,8 @@ def _hosts_line(line: dict[str, Any]) -> str:
 def _servers(found: NameFacts) -> str:
     servers = ", ".join(found.resolver["servers"])
     default = ", as /etc/resolv.conf names no server" if found.resolver["default"] else ""
-    return f"by the server{'s' if len(found.resolver['servers']) > 1 else ''} {servers}{default}"
+    search = f", in {', '.join(found.resolver['search'])} too" if found.resolver["search"] else ""
+    return f"by the server{'s' if len(found.resolver['servers']) > 1 else ''} {servers}{default}{search}"
 
 
 def _said(found: NameFacts, answer: Answer) -> str:
