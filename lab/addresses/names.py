@@ -164,10 +164,10 @@ def ask_for(name: Name, world: str, start: Start | None) -> dict[str, Any]:
         fix = "Try again; lab doctor tells what this machine allows"
         raise Unavailable(f"nobody could be asked for {name.name}", errno=None, fix=fix)
     told: dict[str, Any] = json.loads(output)
-    if error := told.get("error"):
+    if refused := told.get("error"):
         raise Unavailable(
-            f"cannot enter process {world} to ask for {name.name}: {error['call']}",
-            errno=error["errno"],
+            f"cannot enter process {world} to ask for {name.name}: {refused['call']}",
+            errno=refused["errno"],
             fix="Name a running process of your own, such as one that lab exec started, or run as root",
         )
     return told

@@ -9,8 +9,10 @@ import ipaddress
 import json
 import re
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -34,6 +36,35 @@ def own(missing):
         missing(str(error))
     with made:
         yield made
+
+
+@pytest.fixture
+def resolver(own):
+    """A DNS server on this world's own 127.0.0.1 that knows 127.0.0.9 of any name, and no IPv6; what it was asked."""
+    asked = []
+    with own.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 53))
+
+        def serve():
+            while True:
+                query, client = server.recvfrom(512)
+                if not query:  # the end of the test
+                    return
+                end = query.index(b"\0", 12) + 5  # of the question (RFC 1035, 4.1.2)
+                (kind,) = struct.unpack_from("!H", query, end - 4)
+                asked.append(query[12 : end - 4])
+                answer = struct.pack("!HHHIH4s", 0xC00C, 1, 1, 60, 4, bytes([127, 0, 0, 9])) if kind == 1 else b""
+                counts = struct.pack("!5H", 0x8180, 1, bool(answer), 0, 0)
+                server.sendto(query[:2] + counts + query[12:end] + answer, client)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield asked
+        finally:
+            with own.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+                last.sendto(b"", ("127.0.0.1", 53))
+            thread.join(10)
 
 
 @pytest.fixture
@@ -247,6 +278,44 @@ def test_an_empty_resolver_is_this_machine(told):
     assert (found["resolver"]["servers"], found["resolver"]["default"]) == (["127.0.0.1"], True)
     assert code == 1
     assert "as /etc/resolv.conf names no server" in errors
+
+
+def test_dns_decides_where_the_files_know_nothing(told, own, resolver):
+    options = {"order": "files dns", "resolver": "nameserver 127.0.0.1\n", "world": own}
+    found, code, errors = told("db.example", **options)
+    assert (code, errors) == (0, "")
+    assert {service: each["status"] for service, each in by_service(found).items()} == {
+        "files": "not-found", "dns": "found"
+    }  # fmt: skip
+    assert (found["address"], found["decided_by"], found["addresses"][0]["loopback"]["here"]) == (
+        "127.0.0.9",
+        "dns",
+        True,
+    )
+    assert set(resolver) == {b"\x02db\x07example\0"}
+    found, _, _ = told("db.example", hosts="127.0.0.8 db.example\n", **options)
+    assert (found["address"], found["decided_by"]) == ("127.0.0.8", "files")
+    assert "the sources do not agree: what files says holds, as it is asked first" in found["notes"]
+
+
+def test_dns_on_this_machine_is_asked_for_localhost_too(told, own, resolver):
+    """As other programs do: the question stays here, whatever the server makes of it (RFC 6761, 6.3)."""
+    found, _, _ = told("app.localhost", order="files dns", resolver="nameserver 127.0.0.1\n", world=own)
+    assert (found["withheld"], found["decided_by"], found["programs"]["addresses"]) == ([], "dns", ["127.0.0.9"])
+    assert set(resolver) == {b"\x03app\x09localhost\0"}
+
+
+def test_domains_that_are_tried_are_told(own, resolver):
+    files = {
+        "/etc/hosts": "", "/etc/nsswitch.conf": "hosts: dns\n",
+        "/etc/resolv.conf": "nameserver 127.0.0.1\nsearch corp.example\n",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "lab", "address", "db"]
+    with own.popen(command, files=files, stdout=subprocess.PIPE, text=True) as program:
+        text = program.communicate(timeout=60)[0]
+    assert "by the server 127.0.0.1, in corp.example too" in text
+    assert set(resolver) == {b"\x02db\x04corp\x07example\0"}
+    assert max(map(len, text.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("name", ["localhost", "app.localhost", "LOCALHOST."])
