@@ -14,6 +14,7 @@ from lab.errors import Unavailable, UsageError
 from lab.managed import Managed
 from lab.taps import nftables as nft
 from lab.taps.places import SocketAt
+from lab.units import bit_rate
 from lab.world import Place
 from lab.world.place import ENDS
 
@@ -34,6 +35,8 @@ _WITH_PORTS = ("tcp", "udp")
 _ADDRESSES = {4: (12, 16), 6: (8, 24)}
 _NFPROTO = {4: 2, 6: 10}
 _DESTINATION_PORT_AT = 2
+#: A packet of lo's largest size passes a limit that has not been used for a while.
+_BURST_BYTES = 1 << 17
 _REDIRECT_PRIORITY = -100  # that of dstnat
 
 Verdict = str | tuple[str, int]
@@ -48,7 +51,8 @@ class FirewallRule:
     "input", what comes in to programs, also over lo; "output", what programs send; "forward"; "prerouting" and
     "postrouting". family: 4, 6 or None, both. protocol: "icmp", "icmpv6", "tcp", "udp" or None, all. port: that which
     the packet goes to. device: by which it comes in or, at the output, leaves. source, destination: an address, or a
-    prefix such as "127.0.0.0/8". Raises UsageError for what can't be.
+    prefix such as "127.0.0.0/8". over: only what comes faster than this, such as "100Mbit". Raises UsageError for what
+    can't be.
     """
 
     verdict: Verdict = "drop"
@@ -59,6 +63,7 @@ class FirewallRule:
     device: str | None = None
     source: str | None = None
     destination: str | None = None
+    over: str | None = None
 
     def __post_init__(self) -> None:
         pick("verdict", self._does, _VERDICTS)
@@ -75,6 +80,8 @@ class FirewallRule:
             check_count("port to redirect to", self._target, high=(1 << 16) - 1)
             if self.protocol not in _WITH_PORTS or self.hook not in ("prerouting", "output"):
                 raise UsageError("a redirection is of tcp or udp, at the hook prerouting or output")
+        if self.over is not None:
+            bit_rate(self.over)
         versions = {net.version for net in self._nets} | ({self.family} if self.family else set())
         if len(versions) > 1:
             raise UsageError("family, source and destination of one rule are of one IP version")
@@ -117,6 +124,8 @@ class FirewallRule:
         if self.port is not None:
             found += nft.payload(nft.TRANSPORT, _DESTINATION_PORT_AT, 2)
             found.append(nft.equal(self.port.to_bytes(2, "big")))
+        if self.over is not None:
+            found.append(nft.faster_than(bit_rate(self.over) // 8, _BURST_BYTES))
         return [*found, nft.count(), *self._verdict()]
 
     def _verdict(self) -> list[bytes]:
@@ -139,6 +148,8 @@ class FirewallRule:
             words.append(f"{self.protocol} dport {self.port}")
         elif self.protocol is not None:
             words.append(f"meta l4proto {self.protocol}")
+        if self.over is not None:
+            words.append(f"limit rate over {bit_rate(self.over) // 8} bytes/second")
         does = {"tcp-reset": "reject with tcp reset", "redirect": "redirect to :"}.get(self._does, self._does)
         words.append(f"{does}{self._target}" if self._does == "redirect" else does)
         return f"{self.hook}: {' '.join(words)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.errors import UsageError
-from lab.sayings import binding, leaving, ranges, refusals, unspecified
+from lab.sayings import binding, casting, hops, leaving, ranges, refusals, unspecified
 from lab.sayings.claim import Claim
 
 __all__ = ["CLAIMS", "find"]
@@ -16,6 +16,8 @@ CLAIMS: tuple[Claim, ...] = (
     *unspecified.CLAIMS,
     *binding.CLAIMS,
     *refusals.CLAIMS,
+    *casting.CLAIMS,
+    *hops.CLAIMS,
 )
 
 

@@ -50,9 +50,9 @@ class Claim:
     ``statements.toml`` that it puts to the test. prediction: what whoever believes it expects to see, as the question
     that a class is asked before. expected: the status that an ordinary Linux machine comes to. experiment: tries it in
     a scene, case by case. mixed: the status if only some cases are as it says: "holds-in-part", or "depends" where the
-    cases are all ordinary, and which one has decides. links: of the world. refuted_by: the change that turns it round.
-    decided_by: the RFC or the kernel's source. remember: one sentence to take home. captured: whether all that passes
-    is kept as evidence; a capture would disturb what is about speed.
+    cases are all ordinary, and which one has decides. links: of the world; impair: what worsens them. refuted_by: the
+    change that turns it round. decided_by: the RFC or the kernel's source. remember: one sentence to take home.
+    captured: whether all that passes is kept as evidence; a capture would disturb what is about speed.
     """
 
     id: str
@@ -66,6 +66,7 @@ class Claim:
     remember: str
     mixed: str = IN_PART
     links: tuple[str, ...] = ("lo",)
+    impair: str | None = None
     captured: bool = True
 
 

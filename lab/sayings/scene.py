@@ -36,6 +36,7 @@ _TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 _ECHO = {4: (socket.IPPROTO_ICMP, 8), 6: (socket.IPPROTO_ICMPV6, 128)}
 # linux/in.h, linux/in6.h; Python 3.11 lacks some of them
 _HOPS = {4: (socket.IPPROTO_IP, 12), 6: (socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT)}
+_TTL = {4: (socket.IPPROTO_IP, socket.IP_TTL), 6: (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)}
 _HOPS_TOLD = {4: (socket.IPPROTO_IP, 2), 6: (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT)}
 _RECVERR = {4: (socket.IPPROTO_IP, 11), 6: (socket.IPPROTO_IPV6, 25)}
 
@@ -214,9 +215,16 @@ class Scene:
         return ""
 
     def ping(
-        self, address: str, *, end: str = "near", source: str = "", size: int = 56, timeout_s: float = _SILENCE_S
+        self,
+        address: str,
+        *,
+        end: str = "near",
+        source: str = "",
+        size: int = 56,
+        ttl: int | None = None,
+        timeout_s: float = _SILENCE_S,
     ) -> Answer:
-        """One echo request, and its reply. Raises Unavailable where no ping socket can be had."""
+        """One echo request, and its reply. ttl: or hop limit. Raises Unavailable where no ping socket can be had."""
         family = family_of(address)
         protocol, request = _ECHO[family]
         with self.world.socket(_KINDS[family], socket.SOCK_DGRAM, protocol, end=end) as client:
@@ -224,6 +232,8 @@ class Scene:
             client.setsockopt(*_HOPS[family], 1)
             client.setsockopt(*_RECVERR[family], 1)  # so that an ICMP error becomes our errno
             client.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            if ttl is not None:
+                client.setsockopt(*_TTL[family], ttl)
             try:
                 if source:
                     client.bind((source, 0))

@@ -82,7 +82,7 @@ def put_to_test(claim: Claim, *, refuted: bool = False, exhaustive: bool = False
 @contextlib.contextmanager
 def _scene(claim: Claim, *, exhaustive: bool) -> Iterator[Scene]:
     """A fresh world with the links that the claim is about. Raises Unavailable."""
-    with World(claim.links) as world:
+    with World(claim.links, impair=claim.impair) as world:
         for skip in world.skipped:
             raise Unavailable(f"there is no {skip.link}: {skip.reason}", errno=None, fix=skip.fix)
         scene = Scene(world, exhaustive=exhaustive)

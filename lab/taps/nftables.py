@@ -17,8 +17,8 @@ from lab.taps.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, dump, transa
 
 __all__ = [
     "NETLINK_NETFILTER", "NETWORK", "NFPROTO", "SKUID", "TRANSPORT", "Chain", "Rule", "accept", "at_least", "comes_by",
-    "count", "drop", "equal", "install", "leaves_by", "make_table", "meta", "not_equal", "of_protocol", "payload",
-    "redirect", "refuse", "reset", "rule_counts", "translate",
+    "count", "drop", "equal", "faster_than", "install", "leaves_by", "make_table", "meta", "not_equal", "of_protocol",
+    "payload", "redirect", "refuse", "reset", "rule_counts", "translate",
 ]  # fmt: skip
 
 NETLINK_NETFILTER = 12  # linux/netlink.h
@@ -40,6 +40,7 @@ _EQUAL, _NOT_EQUAL, _AT_LEAST = 0, 1, 5
 _IIFNAME, _OIFNAME, SKUID, NFPROTO, _L4PROTO = 6, 7, 10, 15, 16
 #: The header that ``payload`` takes bytes of.
 NETWORK, TRANSPORT = 1, 2
+_LIMIT_BYTES, _LIMIT_INVERTED = 1, 1
 _NAME_BYTES = 16  # IFNAMSIZ
 _REJECT_ICMP_ANY, _REJECT_RST, _PORT_UNREACHABLE = 2, 1, 1
 _DESTINATION = 1  # NFT_NAT_DNAT
@@ -164,6 +165,12 @@ def _device(name: str) -> bytes:
 def count() -> bytes:
     """Counts the packets that come so far."""
     return _expression("counter")
+
+
+def faster_than(bytes_per_s: int, burst: int) -> bytes:
+    """Goes on with packets that come faster than so many bytes a second, beyond a burst of so many bytes."""
+    amounts = [_attribute(kind, struct.pack("!Q", value)) for kind, value in ((1, bytes_per_s), (2, 1))]
+    return _expression("limit", *amounts, _number(3, burst), _number(4, _LIMIT_BYTES), _number(5, _LIMIT_INVERTED))
 
 
 def drop() -> bytes:

@@ -12,6 +12,7 @@ from lab import FirewallRule
     ("rule", "text"),
     [
         (FirewallRule(), "input: drop"),
+        (FirewallRule(device="lo", over="100Mbit"), 'input: iifname "lo" limit rate over 12500000 bytes/second drop'),
         (FirewallRule(protocol="icmp", verdict="reject"), "input: meta l4proto icmp reject"),
         (FirewallRule(family=6, hook="output", device="lo"), 'output: meta nfproto ipv6 oifname "lo" drop'),
         (
@@ -46,6 +47,7 @@ def test_a_rule_tells_itself_as_nft_would(rule, text):
         ({"verdict": "redirect", "protocol": "tcp", "hook": "output"}, "say where to"),
         ({"verdict": ("redirect", 80), "protocol": "tcp"}, "at the hook prerouting or output"),
         ({"destination": "localhost"}, "'localhost' is no address or prefix"),
+        ({"over": "fast"}, "'fast' is not a rate"),
         ({"family": 4, "destination": "::1"}, "of one IP version"),
         ({"source": "127.0.0.1", "destination": "::1"}, "of one IP version"),
     ],

@@ -65,6 +65,30 @@ def test_lo_down_and_up_again(own, family):
     assert connect(own, LOOPBACK[family]) == errno.ECONNREFUSED
 
 
+def test_an_mtu_of_its_own(own, family):
+    """A datagram that may not be cut into pieces is too long for it."""
+    own.set_link("lo", mtu=1500)
+    with own.socket(KINDS[family], socket.SOCK_DGRAM) as client:
+        level, discover = {4: (socket.IPPROTO_IP, 10), 6: (socket.IPPROTO_IPV6, 23)}[family]  # IP_MTU_DISCOVER
+        client.setsockopt(level, discover, 2)  # IP_PMTUDISC_DO
+        client.connect((LOOPBACK[family], PORT))
+        with pytest.raises(OSError, match="Message too long"):
+            client.send(bytes(1500))
+    own.set_link("lo", mtu=65536)
+
+
+def test_a_rate_beyond_which_packets_are_dropped(own, family):
+    """A hundred datagrams of 10 kB, sent at once: a burst passes, and the rest is more than a second's worth."""
+    rule = FirewallRule(device="lo", protocol="udp", over="1Mbit")
+    with own.firewall(rule) as firewall, own.socket(KINDS[family], socket.SOCK_DGRAM) as server:
+        server.bind((LOOPBACK[family], PORT))
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        with own.socket(KINDS[family], socket.SOCK_DGRAM) as client:
+            for _ in range(100):
+                client.sendto(bytes(10_000), server.getsockname()[:2])
+        assert 50 < firewall.counts()[rule] < 100
+
+
 def test_an_address_comes_and_goes(own, family):
     address, length = {4: ("198.18.99.1", 24), 6: ("2001:2:0:99::1", 64)}[family]
     lost = {4: errno.ETIMEDOUT, 6: errno.ENETUNREACH}[family]  # 198.18.99.1 is nobody's, but the veth's net is near
