@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from lab.taps.captures import Capture as Capture
     from lab.taps.captures import read as read
     from lab.taps.live import LiveCapture as LiveCapture
+    from lab.usecases.playing import case as case
+    from lab.usecases.report import Case as Case
     from lab.verification import verify as verify
 
 _HOME = {
@@ -49,6 +51,7 @@ _HOME = {
     "Answers": "injector.answered",
     "Capture": "taps.captures",
     "CaptureError": "errors",
+    "Case": "usecases.report",
     "Claims": "sayings.report",
     "Condition": "conditions",
     "Experiment": "plan",
@@ -71,6 +74,7 @@ _HOME = {
     "address": "addresses.looking",
     "anatomy": "flow.anatomy.anatomies",
     "capture": "capturing",
+    "case": "usecases.playing",
     "claims": "sayings.trials",
     "compare": "experiment",
     "doctor": "checkup",

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from lab.browsing.devtools import DevTools, Ended, Refused, TooLate
 from lab.errors import Unavailable, UsageError
 from lab.texts import printable
 
-__all__ = ["Visit", "browse", "chromium", "visits"]
+__all__ = ["Visit", "browse", "chromium", "visiting", "visits"]
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 _FIX = "Install it (apt install chromium on Debian, dnf install chromium on Fedora)"
@@ -101,11 +101,19 @@ def visits(
     are root. Raises UsageError for an address that is none of http, Unavailable where there is no Chromium, or where it
     does not start.
     """
+    return list(visiting(urls, popen=popen, timeout_s=timeout_s))
+
+
+def visiting(
+    urls: Iterable[str], *, popen: Callable[..., subprocess.Popen[Any]] = subprocess.Popen, timeout_s: float = 10
+) -> Generator[Visit, None, None]:
+    """As ``visits``, each as soon as it is over; the next begins when it is asked for. Close it, or take all."""
     typed = list(urls)
     if not all(url.startswith(("http://", "https://")) for url in typed):
         raise UsageError(f"{typed}: give addresses of web pages, such as http://127.0.0.1:8080/")
     with _browser(popen, typed) as devtools:
-        return [_visit(devtools, url, timeout_s) for url in typed]
+        for url in typed:
+            yield _visit(devtools, url, timeout_s)
 
 
 def chromium() -> str:

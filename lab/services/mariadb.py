@@ -16,8 +16,8 @@ _SCRATCH = {
     "innodb-log-file-size": "4M",
     "innodb-fast-shutdown": "2",
 }
-#: Nobody comes in from outside of a world, so whoever is there is trusted.
-_TRUST = "CREATE USER root@'%'; GRANT ALL ON *.* TO root@'%'; CREATE DATABASE lab;\n"
+#: Nobody comes in from outside of a world, so whoever is there is trusted. A statement has a line of its own.
+_TRUST = "CREATE USER root@'%';\nGRANT ALL ON *.* TO root@'%';\nCREATE DATABASE lab;\n"
 
 
 class MariaDB(Program):

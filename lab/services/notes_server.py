@@ -36,6 +36,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one segment: the second of two would wait for a delayed ACK (RFC 896)
     server_version, sys_version = "notes", ""
 
     def do_GET(self) -> None:
