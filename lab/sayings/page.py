@@ -42,7 +42,7 @@ def _block(verdict: Verdict) -> str:
         for each in verdict.outcomes
     )
     seen = f"<table><tr><th></th><th>tried</th><th>seen</th></tr>{outcomes}</table>" if outcomes else ""
-    notes = "".join(f"<p>{shown(note)}</p>" for note in verdict.notes)
+    notes = "".join(f"<p>{shown(note)}</p>" for note in (*verdict.notes, *verdict.dropped))
     about = facts(
         [
             ("expected", shown(claim.prediction)),

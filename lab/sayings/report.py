@@ -25,8 +25,10 @@ _WIDTH, _INDENT = 80, " " * 4
 class Verdict:
     """What one claim came to. status: of ``lab.sayings.claim``. outcomes: the cases that decided it.
 
-    notes: what else belongs to the evidence. capture: all that passed meanwhile; None if that was not kept. refuted:
-    whether the world was changed so that it comes out otherwise. reason, fix: why it was not tested, and what to do.
+    notes: what else belongs to the evidence. capture: all that passed meanwhile; None if that was not kept. drops: why
+    the kernel dropped packets meanwhile, as it says itself, and how many (``lab.taps.drops`` says how sure that is);
+    None where it tells us nothing. refuted: whether the world was changed so that it comes out otherwise. reason, fix:
+    why it was not tested, and what to do.
     """
 
     claim: Claim
@@ -34,6 +36,7 @@ class Verdict:
     outcomes: tuple[Outcome, ...] = ()
     notes: tuple[str, ...] = ()
     capture: LiveCapture | None = field(default=None, compare=False)
+    drops: dict[str, int] | None = None
     refuted: bool = False
     reason: str = ""
     fix: str = ""
@@ -41,7 +44,13 @@ class Verdict:
     @property
     def evidence(self) -> str:
         """What was seen, in a line; if it was not tested, why not."""
-        return self.reason or "; ".join([*map(str, self.outcomes), *self.notes])
+        return self.reason or "; ".join([*map(str, self.outcomes), *self.notes, *self.dropped])
+
+    @property
+    def dropped(self) -> list[str]:
+        """What the kernel says of packets that it dropped, in a line, if it says anything."""
+        told = ", ".join(f"{count:,} × {why}" for why, count in (self.drops or {}).items())
+        return [f"the kernel dropped {told}"] if told else []
 
     @property
     def frames(self) -> int | None:
@@ -61,6 +70,7 @@ class Verdict:
             "outcomes": [asdict(outcome) for outcome in self.outcomes],
             "notes": list(self.notes),
             "frames": self.frames,
+            "drops": self.drops,
             "otherwise_if": claim.refuted_by.text,
             "refuted": self.refuted,
             "decided_by": claim.decided_by,
@@ -74,7 +84,7 @@ class Verdict:
         lines = _wrapped(f"{self.status:13} {self.claim.id}: ", self.claim.says + changed)
         for outcome in self.outcomes:
             lines += _wrapped(f"{_INDENT}{'+' if outcome.holds else '-'} ", f"{outcome.case}: {outcome.evidence}")
-        for note in self.notes:
+        for note in (*self.notes, *self.dropped):
             lines += _wrapped(f"{_INDENT}  ", note)
         if self.status == NOT_TESTED:
             return [*lines, *_wrapped(f"{_INDENT}why: ", self.reason), *_wrapped(f"{_INDENT}mend: ", self.fix)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from lab.sayings.claim import NOT_TESTED, Claim, decide
 from lab.sayings.report import Claims, Verdict
 from lab.sayings.scene import Scene
 from lab.single import World
+from lab.taps.drops import Drop, watch_drops
 
 if TYPE_CHECKING:
     from lab.taps.live import LiveCapture
@@ -23,6 +25,9 @@ __all__ = ["claims", "put_to_test"]
 
 #: Memory of a capture's rings, for each interface: experiments send little.
 _BUFFER = "8MiB"
+#: Drops that lose nothing: see lab.taps.drops.
+_NO_LOSS = ("SOCKET_FILTER", "PACKET_SOCK_ERROR", "QUEUE_PURGE")
+_ANSWERED_PING = ("NO_SOCKET", "ping_rcv")
 
 
 def claims(
@@ -66,7 +71,8 @@ def put_to_test(claim: Claim, *, refuted: bool = False, exhaustive: bool = False
         with _scene(claim, exhaustive=exhaustive) as scene, _captured(claim, scene, file) as capture:
             if refuted:
                 claim.refuted_by.make(scene)
-            outcomes = tuple(claim.experiment(scene))
+            with _drops_told() as drops:
+                outcomes = tuple(claim.experiment(scene))
     except Unavailable as error:
         return Verdict(claim, NOT_TESTED, refuted=refuted, reason=error.reason, fix=error.fix)
     return Verdict(
@@ -75,6 +81,7 @@ def put_to_test(claim: Claim, *, refuted: bool = False, exhaustive: bool = False
         outcomes=outcomes,
         notes=tuple(scene.notes),
         capture=capture,
+        drops=drops,
         refuted=refuted,
     )
 
@@ -99,6 +106,25 @@ def _captured(claim: Claim, scene: Scene, file: Path | None) -> Iterator[LiveCap
     # It begins before a change is made: an interface that is down already could not be tapped.
     with scene.world.capture("all", file=file, buffer=_BUFFER) as capture:
         yield capture
+
+
+@contextlib.contextmanager
+def _drops_told() -> Iterator[dict[str, int] | None]:
+    """Why the kernel dropped packets meanwhile, and how many; filled at the end. None where it does not tell us."""
+    try:
+        watching = watch_drops()
+    except Unavailable:  # which takes rights on this machine, unlike all else here
+        yield None
+        return
+    told: dict[str, int] = {}
+    with watching as drops:
+        yield told
+        told |= Counter(str(drop) for drop in drops.seen if not _is_no_loss(drop))
+
+
+def _is_no_loss(drop: Drop) -> bool:
+    """Whether it was a copy, or what was left in a queue: a tap's, a closed socket's, that of a reply to a ping."""
+    return drop.reason in _NO_LOSS or (drop.reason, drop.function) == _ANSWERED_PING
 
 
 def _folder(path: str | Path) -> Path:
