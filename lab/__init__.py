@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lab.addresses.looking import address as address
     from lab.answers import sr as sr
+    from lab.bulks import Bulk as Bulk
     from lab.capturing import capture as capture
     from lab.checkup import Report as Report
     from lab.checkup import doctor as doctor
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from lab.taps.captures import Capture as Capture
     from lab.taps.captures import read as read
     from lab.taps.live import LiveCapture as LiveCapture
+    from lab.throughput import bulk as bulk
     from lab.usecases.playing import case as case
     from lab.usecases.report import Case as Case
     from lab.verification import verify as verify
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Anatomy": "flow.anatomy.anatomies",
     "Answers": "injector.answered",
+    "Bulk": "bulks",
     "Capture": "taps.captures",
     "CaptureError": "errors",
     "Case": "usecases.report",
@@ -73,6 +76,7 @@ _HOME = {
     "World": "single",
     "address": "addresses.looking",
     "anatomy": "flow.anatomy.anatomies",
+    "bulk": "throughput",
     "capture": "capturing",
     "case": "usecases.playing",
     "claims": "sayings.trials",

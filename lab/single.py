@@ -21,7 +21,7 @@ from lab.checks import check_count
 from lab.conditions import BASELINES, NIC, WAYS, Condition, parse_target
 from lab.cpus import assigned, parse_cpus
 from lab.doubts import doubts, machine_doubts
-from lab.errors import StreamError, Unavailable, UsageError, errno_name
+from lab.errors import StreamError, Unavailable, UsageError
 from lab.firewall import Firewall, FirewallRule, firewall
 from lab.host import clock_bracket, host
 from lab.impairments import Impairment, parse_impairment
@@ -38,11 +38,13 @@ from lab.services import Service, serve
 from lab.streams import Stream
 from lab.studies import Study
 from lab.tables import counts
+from lab.throughput import bulk
 from lab.tuning import Tuning
 from lab.units import duration, format_ns
-from lab.world import Link, Place, PrivateWorld, open_endpoints, route_device, visit
+from lab.world import Link, Place, PrivateWorld, open_endpoints, require_link, route_device, visit
 
 if TYPE_CHECKING:
+    from lab.bulks import Bulk
     from lab.injector.answered import Answers
     from lab.injector.result import Injection
     from lab.listeners.reports import Port, Ports, Scan
@@ -107,7 +109,7 @@ def rtt(
         condition = _of_server(way, server, target, elsewhere=world != "host", **options)
     given = None if cpus is None else parse_cpus(cpus, condition.placement)
     with tuning.held(), visit(world, [condition.link], impair) as (place, warnings):
-        _require_link(place, condition.link)
+        require_link(place, condition.link)
         condition = replace(condition, impair=place.impair)
         wired = condition.link in place.wires
         pinned = assigned(given, condition, wired=wired) if given else choose_cpus(condition, wired=wired)
@@ -198,6 +200,10 @@ class World(PrivateWorld):  # noqa: D101 - it has the docstring of the other
     def rtt(self, way: str = "lo", **options: Any) -> Stream:
         """``lab.rtt`` in this world: one stream of probes over one of its links. Raises what that does."""
         return rtt(way, world=self, **options)
+
+    def bulk(self, way: str = "lo", **options: Any) -> Bulk:
+        """``lab.bulk`` in this world: how many bytes a second one of its links carries. Raises what that does."""
+        return bulk(way, world=self, **options)
 
     def capture(self, where: str | Iterable[str] = "all", **options: Any) -> LiveCapture:
         """``lab.capture`` in this world: all ends of all its links, or those named, in one file, in order of time."""
@@ -337,19 +343,6 @@ def _of_server(way: str, server: Server, target: str | None, *, elsewhere: bool,
     device = "lo" if elsewhere or ipaddress.ip_address(server.address).is_loopback else route_device(server.address)
     link = "lo" if device == "lo" else f"{NIC}{device}"
     return Condition(link=link, target=server.address, family=server.family, server_port=server.port, **options)
-
-
-def _require_link(place: Place, name: str) -> None:
-    """Raises what kept the link from being made, if it is not there."""
-    if name in place.links:
-        return
-    for skip in place.skipped:
-        if skip.link == name:
-            if skip.errno is None:
-                raise UsageError(f"{skip.reason}: {skip.fix[0].lower()}{skip.fix[1:]}")
-            what = skip.reason.removesuffix(f": {errno_name(skip.errno)}")
-            raise Unavailable(what, errno=skip.errno, fix=skip.fix)
-    raise UsageError(f"this world has no {name}: make it with World(links=[{name!r}])")
 
 
 def study_document(

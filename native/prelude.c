@@ -1,3 +1,4 @@
 #include "frames.h"
 #include "inject.h"
 #include "sweep.h"
+#include "bulk.h"

@@ -1,5 +1,5 @@
-/* What Python may call to ask every address of a range whether it answers. As api.h, and by its rules. Addresses are numbers in
- * host order. */
+/* What Python may call to ask every address of a range whether it answers. As api.h, and by its rules. Addresses are
+ * numbers in host order. */
 
 /* Requests that are handed to the kernel in one call, at most: their replies must fit in the receive buffer. */
 #define LAB_SWEEP_BATCH 128
@@ -8,7 +8,7 @@
 
 /* What to ask (in), and what came of it (out, zeroed before; asked and answered may be read while it runs). */
 struct lab_sweep {
-    int32_t fd;          /* a raw IPv4 ICMP socket that passes echo replies with icmp_id only, and has room for a batch */
+    int32_t fd;          /* a raw IPv4 ICMP socket that passes echo replies with icmp_id only, with room for a batch */
     uint32_t icmp_id;
     uint32_t first;      /* the first address */
     int32_t tries;       /* ask those that are silent so often, at least 1 */
@@ -31,8 +31,8 @@ struct lab_sweep {
 /* Sends an echo request to each address, and files what answers: a reply counts if it carries the nonce and the address
  * that was asked, and comes from there. Whoever is silent is asked again.
  *
- * answered, refused: (count + 7) / 8 zeroed bytes each; bit i % 8 of byte i / 8 is of address first + i. *stop: any other
- * thread sets it; noticed within LAB_SLICE_NS. Nothing is allocated.
- * Returns the addresses that answered, also when stopped, or -errno: -EINVAL (a number out of range), -ENOBUFS (the kernel took
- * no request for two seconds), or what the socket said when it was read. */
+ * answered, refused: (count + 7) / 8 zeroed bytes each; bit i % 8 of byte i / 8 is of address first + i. *stop: any
+ * other thread sets it; noticed within LAB_SLICE_NS. Nothing is allocated.
+ * Returns the addresses that answered, also when stopped, or -errno: -EINVAL (a number out of range), -ENOBUFS (the
+ * kernel took no request for two seconds), or what the socket said when it was read. */
 int64_t lab_sweep_run(struct lab_sweep *sweep, unsigned char *answered, unsigned char *refused, const int32_t *stop);

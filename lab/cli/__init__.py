@@ -24,6 +24,7 @@ from lab.cli import (  # noqa: F401 - importing them makes the commands
     reading,
     running,
     sayings,
+    throughput,
     usecases,
 )
 from lab.cli.commands import app, fail

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lab.world.describe import route_device as route_device
+    from lab.world.endpoints import open_bulk_ends as open_bulk_ends
     from lab.world.endpoints import open_endpoints as open_endpoints
     from lab.world.ends import Endpoints as Endpoints
     from lab.world.link import Link as Link
     from lab.world.place import Place as Place
     from lab.world.place import Skipped as Skipped
+    from lab.world.place import require_link as require_link
     from lab.world.present import HostWorld as HostWorld
     from lab.world.present import JoinedWorld as JoinedWorld
     from lab.world.private import PrivateWorld as PrivateWorld
@@ -30,7 +32,9 @@ _HOME = {
     "Place": "place",
     "PrivateWorld": "private",
     "Skipped": "place",
+    "open_bulk_ends": "endpoints",
     "open_endpoints": "endpoints",
+    "require_link": "place",
     "route_device": "describe",
     "visit": "visits",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import secrets
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 
 from lab.conditions import NIC, Condition
@@ -26,7 +27,9 @@ from lab.world.link import Link
 from lab.world.place import Place, host_socket
 from lab.world.stamping import Stamping
 
-__all__ = ["Endpoints", "open_endpoints"]
+__all__ = ["Endpoints", "open_bulk_ends", "open_endpoints"]
+
+_Opener = Callable[[Place, Link, Condition, int, list[Closable]], Endpoints]
 
 _CONNECT_S = 10.0  # a lost SYN is sent again after 1, 3 and 7 s
 
@@ -38,15 +41,25 @@ _IPV6_FIX = "Switch IPv6 on (sysctl net.ipv6.conf.all.disable_ipv6=0), or measur
 
 def open_endpoints(place: Place, condition: Condition) -> Endpoints:
     """Sockets for a condition, ready to be handed to C. Raises Unavailable with the errno of what was refused."""
-    link = place.links[condition.link]
     family = condition.family
     if family is None:
         near, far = open_pair(condition)
         return Endpoints(near, far, condition.link)
+    open_kind = {"icmp": _icmp, "tcp-connect": open_connect, "tcp-syn": open_syn}.get(condition.probe, _pair)
+    return _open(open_kind, place, condition, family)
+
+
+def open_bulk_ends(place: Place, condition: Condition, family: int) -> Endpoints:
+    """Connected sockets for a condition of udp or tcp, set as programs get them. Raises Unavailable likewise."""
+    return _open(_connected, place, condition, family)
+
+
+def _open(open_kind: _Opener, place: Place, condition: Condition, family: int) -> Endpoints:
+    """Opens the ends of a link; closes what was opened if that fails, and says why."""
+    link = place.links[condition.link]
     if family in link.missing and condition.target is None:
         fix = _LO_NET_FIX if link.name == "lo-net" and place.kind != "new" else _IPV6_FIX
         raise Unavailable(f"{link.name} has no IPv{family} address", errno=link.missing[family], fix=fix)
-    open_kind = {"icmp": _icmp, "tcp-connect": open_connect, "tcp-syn": open_syn}.get(condition.probe, _pair)
     opened: list[Closable] = []
     try:
         kept: tuple[Closable, ...] = ()
@@ -112,6 +125,18 @@ def _icmp(place: Place, link: Link, condition: Condition, family: int, opened: l
 
 
 def _pair(place: Place, link: Link, condition: Condition, family: int, opened: list[Closable]) -> Endpoints:
+    """A near and a far socket that are connected to each other, and send each message at once."""
+    ends = _connected(place, link, condition, family, opened)
+    for end in (ends.near, ends.far):
+        if ends.kind == "udp" or not isinstance(end, socket.socket):
+            continue
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # One thread may play both ends, so a whole message must fit in what the kernel buffers.
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(4 * condition.size, 1 << 16))
+    return ends
+
+
+def _connected(place: Place, link: Link, condition: Condition, family: int, opened: list[Closable]) -> Endpoints:
     """A near and a far socket that are connected to each other."""
     domain = DOMAINS[family]
     target = condition.target or link.far[family]
@@ -131,10 +156,6 @@ def _pair(place: Place, link: Link, condition: Condition, family: int, opened: l
         return Endpoints(near, far, "udp", family, target, wire=wire)
     accepted = _handshake(near, far)
     opened.append(accepted)
-    for end in (near, accepted):
-        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # One thread may play both ends, so a whole message must fit in what the kernel buffers.
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, max(4 * condition.size, 1 << 16))
     return Endpoints(near, accepted, "tcp", family, target, wire=wire)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lab.conditions import BASELINES, NIC
-from lab.errors import Unavailable, UsageError
+from lab.errors import Unavailable, UsageError, errno_name
 from lab.impairments import Impairment
 from lab.wire import Wire
 from lab.world.baselines import baseline
@@ -30,6 +30,7 @@ __all__ = [
     "greet",
     "host_socket",
     "open_socket",
+    "require_link",
     "rights_fix",
 ]
 
@@ -165,3 +166,16 @@ def add_existing(place: Place, name: str) -> None:
         devices={"host": device},
         crosses="this machine's own network card, and whatever lies beyond it",
     )
+
+
+def require_link(place: Place, name: str) -> None:
+    """Raises what kept the link from being made, if it is not there."""
+    if name in place.links:
+        return
+    for skip in place.skipped:
+        if skip.link == name:
+            if skip.errno is None:
+                raise UsageError(f"{skip.reason}: {skip.fix[0].lower()}{skip.fix[1:]}")
+            what = skip.reason.removesuffix(f": {errno_name(skip.errno)}")
+            raise Unavailable(what, errno=skip.errno, fix=skip.fix)
+    raise UsageError(f"this world has no {name}: make it with World(links=[{name!r}])")

@@ -85,7 +85,7 @@ int main(int argc, char **argv) {
                                    impair_checks,  baseline_checks, schedule_checks, stamp_checks,
                                    noise_checks,   syscall_checks, connect_checks, syn_checks,
                                    dissect_checks, reader_checks,  lane_checks,  capture_checks,
-                                   inject_checks,  sweep_checks};
+                                   inject_checks,  sweep_checks,   bulk_checks};
     const char *argument = argc > 1 ? argv[1] : NULL;
     int worst = 0, found = argument && !strncmp(argument, "--list", 6);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

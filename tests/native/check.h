@@ -27,7 +27,8 @@ struct check {
 extern const struct check stream_checks[], stop_checks[], loss_checks[], refusal_checks[], failure_checks[],
     message_checks[], icmp_checks[], wire_checks[], impair_checks[], baseline_checks[], schedule_checks[],
     stamp_checks[], noise_checks[], syscall_checks[], connect_checks[], syn_checks[], dissect_checks[],
-    reader_checks[], lane_checks[], capture_checks[], inject_checks[], sweep_checks[];
+    reader_checks[], lane_checks[], capture_checks[], inject_checks[], sweep_checks[],
+    bulk_checks[];
 
 extern int family;       /* AF_INET or AF_INET6: what the running case is about */
 extern char trying[160]; /* the variant being tried, for messages */
