@@ -1,8 +1,9 @@
 """Asks the C library for a name, from within a network: ``python -P -m lab.addresses.asking QUESTION``.
 
 QUESTION is JSON: the name; whether it is one of localhost's, for which DNS on another machine is not asked (RFC 6761,
-6.3); and join, a process whose user, mount and network namespace to enter first, or null. The answer is JSON on
-standard output: what the files say, what each source says that is asked alone, and what programs get.
+6.3); join, a process whose user, mount and network namespace to enter first, or null; and parent, the process that
+asks. The answer is JSON on standard output: what the files say, what each source says that is asked alone, and what
+programs get.
 
 Each question is asked by a process of its own: which sources are asked is set for a whole process
 (``__nss_configure_lookup``), all are asked at a time, and one that does not answer in time can be ended.
@@ -48,8 +49,9 @@ class Question:
 
 def main() -> None:
     """Enters where it is told to, asks, and prints the answers."""
-    kernel.die_with_parent(signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends this quietly: it is the asker who tells
     told = json.loads(sys.argv[1])
+    _go_with(told["parent"])
     try:
         if told["join"] is not None:
             _enter(told["join"])
@@ -57,6 +59,13 @@ def main() -> None:
         print(json.dumps({"error": {"errno": error.errno, "call": str(error.filename)}}))
         return
     print(json.dumps(_answers(told["name"], told["localhost"])))
+
+
+def _go_with(parent: int) -> None:
+    """Ends this process when its parent ends, or now, if it has."""
+    kernel.die_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _enter(pid: int) -> None:
@@ -139,9 +148,10 @@ def _installed(service: str) -> bool:
 def _ask_all(questions: list[Question]) -> list[dict[str, Any]]:
     """The answers to all questions, asked at a time; one that takes too long is given up."""
     children: dict[int, tuple[int, int]] = {}
+    own = os.getpid()
     for number, question in enumerate(questions):
         reading, writing = os.pipe()
-        child = fork_into(lambda question=question, writing=writing: _answer_into(writing, question))  # type: ignore[misc]
+        child = fork_into(lambda question=question, writing=writing: _answer_into(writing, question, own))  # type: ignore[misc]
         os.close(writing)
         children[reading] = (number, child)
     answers: list[dict[str, Any]] = [{"status": "no-answer", "addresses": [], "text": None} for _ in questions]
@@ -163,8 +173,8 @@ def _ask_all(questions: list[Question]) -> list[dict[str, Any]]:
     return answers
 
 
-def _answer_into(writing: int, question: Question) -> int:
-    kernel.die_with_parent(signal.SIGKILL)
+def _answer_into(writing: int, question: Question, parent: int) -> int:
+    _go_with(parent)
     with open(writing, "w", encoding="utf-8") as file:
         json.dump(_answer(question), file)
     return 0

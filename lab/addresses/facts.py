@@ -9,7 +9,7 @@ zone, prefix       null if none was given
 kind, meaning      what it is for, in a word and a sentence; public: whether it may be somebody's on the Internet
 scope              how far it is valid: host, link-local, global, or a group's
 registry           the narrowest entry that it lies in, with the columns of ``registry.Entry``; null if there is none
-within             the wider entries around that one
+within             the wider entries around that one; registry_as_of: the state of the registries
 network            ``forms.Network``: by the prefix that was given, else the entry's block; null if neither
 forms              ``forms.Forms``
 ipv4               the IPv4 address that an IPv6 one stands for, or null
@@ -94,6 +94,7 @@ class AddressFacts(Shown):
             "meaning": MEANINGS[self.kind],
             "public": self.public,
             "scope": scope(self.value),
+            "registry_as_of": registry.AS_OF,
             "registry": self.entry and self.entry.to_json(),
             "within": [entry.to_json() for entry in self.within],
             "network": self.network and self.network.to_json(),

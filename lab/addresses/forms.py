@@ -145,7 +145,14 @@ def embedded_ipv4(address: IPAddress) -> ipaddress.IPv4Address | None:
 
 
 def scope(address: IPAddress) -> str:
-    """How far an address is valid (RFC 4007, 4; RFC 7346 for groups): "host", "link-local", "global" and others."""
+    """How far an address is valid (RFC 4007, 4; RFC 7346 for groups): "link-local", "global" and others.
+
+    "host" is Linux's word for loopback; "none" is the scope of no address.
+    """
+    if address.is_unspecified:
+        return "none"
+    if address == ipaddress.IPv4Address(0xFFFFFFFF):
+        return "link-local"
     if address.is_loopback:
         return "host"
     if address.is_link_local:

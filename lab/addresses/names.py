@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -144,7 +145,7 @@ def ask_for(name: Name, world: str, start: Start | None) -> dict[str, Any]:
     world: which; the number of a process whose namespaces are to be entered, if `start` is None.
     """
     join = int(world) if start is None else None
-    question = {"name": name.name, "localhost": is_localhost(name.name), "join": join}
+    question = {"name": name.name, "localhost": is_localhost(name.name), "join": join, "parent": os.getpid()}
     command = [sys.executable, "-P", "-m", "lab.addresses.asking", json.dumps(question)]
     try:
         started = (start or subprocess.Popen)(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)

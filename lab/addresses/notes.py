@@ -41,7 +41,8 @@ def _of_readings(literal: Literal) -> Iterator[str]:
 def _of_kind(address: IPAddress, zone: str | None) -> Iterator[str]:
     kind = kind_of(address)
     if kind == "unspecified":
-        yield f"a server bound to {address} takes connections to every address of the machine, not to this one"
+        both = ", of IPv4 too unless it is set to IPv6 only (IPV6_V6ONLY)" if address.version == 6 else ""
+        yield f"a server bound to {address} takes connections to every address of the machine{both}"
     elif kind == "mapped":
         yield f"a socket of IPv6 sends IPv4 to {embedded_ipv4(address)}, unless it is set to IPv6 only (IPV6_V6ONLY)"
     elif address.version == 6 and zone is None and scope(address) in ("link-local", "interface-local"):

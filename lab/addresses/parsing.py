@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from lab.addresses.forms import rfc5952, scope, with_zone
+from lab.addresses.forms import scope
 from lab.addresses.registry import IPAddress
 from lab.addresses.spelling import Reading, explain, looks_numeric, readings
 from lab.errors import UsageError
@@ -189,8 +189,3 @@ def _fault(name: str) -> str | None:
         if label.isascii() and not _LABEL.fullmatch(label):
             return f"{label} holds other signs than letters, digits and hyphens between them"
     return None
-
-
-def text_of(literal: Literal) -> str:
-    """An address as it is best written, with its zone."""
-    return with_zone(rfc5952(literal.address), literal.zone)

@@ -48,7 +48,12 @@ class Shown(ABC):
 
     def _repr_html_(self) -> str:
         title, rows, notes = self._sheet()
-        body = "".join(f"<tr><th>{_escaped([label])}</th><td>{_escaped(texts)}</td></tr>" for label, texts in rows)
+        left = 'style="text-align: left; vertical-align: top"'
+        body = "".join(
+            f"<tr><th {left}>{_escaped([label])}</th><td {left}>{_escaped(texts)}</td></tr>"
+            for label, texts in rows
+            if texts
+        )
         told = "".join(f"<p>{_escaped([note])}</p>" for note in notes)
         return f"<table><caption>{_escaped([title])}</caption>{body}</table>{told}"
 

@@ -269,6 +269,7 @@ def test_the_ipv4_address_that_an_ipv6_address_stands_for(text, inner):
         ("127.0.0.1", "host"), ("::1", "host"), ("169.254.0.1", "link-local"), ("fe80::1", "link-local"),
         ("224.0.0.1", "link-local"), ("ff02::1", "link-local"), ("ff01::1", "interface-local"), ("ff0e::1", "global"),
         ("ff15::1", "site-local"), ("fec0::1", "site-local"), ("fd00::1", "global"), ("8.8.8.8", "global"),
+        ("0.0.0.0", "none"), ("::", "none"), ("255.255.255.255", "link-local"), ("239.0.0.1", "global"),
     ],
 )  # fmt: skip
 def test_how_far_an_address_is_valid(text, expected):
