@@ -13,8 +13,8 @@ from lab.errors import UsageError
 _HELP = """
 
 Without PORT: a line for every TCP socket that listens and every UDP socket that is bound, and who can reach it by what
-it is bound to (a firewall may let through less; ! marks what is open to all). "this namespace only": the network has
-nothing but lo. Unix sockets have no ports, and are not told of.
+it is bound to (a firewall may let through less; ! marks what is open to all). "this namespace only" (a container, lab
+exec): its network has nothing but lo. Unix sockets have no ports, and are not told of.
 
 With PORT: what it answers at 127.0.0.1, ::1 and the machine's own addresses, to a TCP handshake, reset at once, and to
 an empty UDP datagram. open; closed: refused; filtered: silence, or an ICMP error; unreachable: no way to send there.

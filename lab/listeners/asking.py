@@ -28,6 +28,7 @@ __all__ = ["TIMEOUT_NS", "Answer", "absent", "ask", "ask_tcp", "ask_udp", "socka
 #: How long an answer is waited for: on this machine it takes microseconds, unless something delays or drops it.
 TIMEOUT_NS = 500_000_000
 
+_DISCARD = 9  # RFC 863
 _SIOCGIFINDEX = 0x8933  # netdevice(7)
 _LINGER_RESET = struct.pack("ii", 1, 0)
 _RECVERR = {
@@ -120,10 +121,11 @@ def ask(
 
 
 def absent(address: str, socket_at: SocketAt = socket.socket) -> int | None:
-    """The errno of binding to an address, of which nothing is sent; None: it can be bound to. Raises Unavailable."""
+    """The errno of binding a UDP socket to an address or connecting it there, which sends nothing; None: both work."""
     try:
         with socket_at(_family(address), socket.SOCK_DGRAM, 0) as tried:
             tried.bind(sockaddr(tried, address, 0))
+            tried.connect(sockaddr(tried, address, _DISCARD))
     except OSError as error:
         return error.errno
     return None

@@ -1,8 +1,9 @@
-"""What is odd about ports, in sentences that name the remedy: what is asked and what is listed, put together. Pure."""
+"""What is odd about ports, in sentences that name the remedy: of what is asked and what is listed together."""
 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from lab.listeners.asking import Answer
@@ -41,6 +42,8 @@ def about_port(port: int, answers: Sequence[Answer], here: Sequence[Holder], bin
     yield from _against_the_list(port, answers, [each for each in here if each.takes_all])
     yield from _one_family(answers, here)
     yield from _left_behind(here, binding)
+    if any(program.pid == os.getpid() for each in here for program in each.programs):
+        yield f"this very process ({os.getpid()}) has the port: close its socket (in a notebook, or restart the kernel)"
     if binding.errno == errno.EACCES:
         yield (
             f"to bind to port {port} takes root or CAP_NET_BIND_SERVICE: take one above, or lower the limit (sysctl "

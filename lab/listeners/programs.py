@@ -23,7 +23,8 @@ _DOCKER = re.compile(r"(?:^|/)(?:docker[-/])([0-9a-f]{64})(?:\.scope)?(?:/|$)")
 class Program:
     """A process that has a socket. What could not be had is None: it may have ended meanwhile.
 
-    name: of its program. user: whose it is. since_ns: when it started, ns since 1970, to 10 ms. command: its words.
+    name: of its program. user: whose it is. since_ns: when it started, ns since 1970; up to a second early, as the
+    kernel tells when it was booted in whole seconds (proc_stat(5)), but to 10 ms among each other. command: its words.
     parent: the process id of its parent. cgroup: its control group, of systemd's if there are several.
     """
 
@@ -100,12 +101,12 @@ def end_command(programs: Sequence[Program], port: int, *, booted: bool | None =
     """The command that would end these processes, which have a socket at `port`; empty if there is none to name.
 
     Of processes that are parents of others, the parents: they would start others anew. booted: systemd runs here (None:
-    it is looked for). root: we may end all (None: we are).
+    it is looked for). root: we may end all (None: we are). Our own process is never named: it is to close the socket.
     """
     booted = Path("/run/systemd/system").is_dir() if booted is None else booted  # sd_booted(3)
     root = os.geteuid() == 0 if root is None else root
     pids = {each.pid for each in programs}
-    first = [each for each in programs if each.parent not in pids]
+    first = [each for each in programs if each.parent not in pids and each.pid != os.getpid()]
     told = dict.fromkeys(_ending(each, port, booted, root) for each in sorted(first, key=lambda each: each.pid))
     return _joined(filter(None, told))
 

@@ -7,9 +7,10 @@ that binding to one address keeps nobody out who can send to that address by ano
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lab.taps.places import SocketAt
@@ -66,7 +67,7 @@ def look(socket_at: SocketAt) -> Surroundings:
     names = {each.index: each.name for each in found}
     own: list[tuple[_Net, str]] = []
     broadcasts = {"255.255.255.255"}
-    for family in (socket.AF_INET, socket.AF_INET6):
+    for family in _families(socket_at):
         for route in routes(socket_at, family):
             prefix = ipaddress.ip_network((route.destination, route.prefix))
             if route.local:
@@ -76,6 +77,18 @@ def look(socket_at: SocketAt) -> Surroundings:
     own.sort(key=lambda each: -each[0].prefixlen)
     alone = not any(each.flags & _IFF_UP and not each.flags & _IFF_LOOPBACK for each in found)
     return Surroundings(names=names, alone=alone, own=tuple(own), broadcasts=frozenset(broadcasts))
+
+
+def _families(socket_at: SocketAt) -> Iterator[socket.AddressFamily]:
+    """Those that this kernel has: asked for IPv6 routes, one without answers with those of IPv4."""
+    yield socket.AF_INET
+    try:
+        socket_at(socket.AF_INET6, socket.SOCK_DGRAM, 0).close()
+    except OSError as error:
+        if error.errno != errno.EAFNOSUPPORT:
+            raise
+    else:
+        yield socket.AF_INET6
 
 
 def reach(address: str, families: Iterable[int], device: str | None, around: Surroundings) -> Reach:

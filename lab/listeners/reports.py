@@ -19,7 +19,7 @@ from __future__ import annotations
 import html
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.errors import errno_name
 from lab.listeners.asking import Answer
@@ -31,7 +31,18 @@ from lab.listeners.scanning import Scanned
 from lab.listeners.shown import answer_lines, holder_lines, listener_lines, wrapped
 from lab.units import format_ns
 
+if TYPE_CHECKING:
+    import polars as pl
+
 __all__ = ["Port", "Ports", "Scan"]
+
+
+#: Of a table of listening sockets.
+_COLUMNS = {
+    "protocol": "text", "family": "number", "families": "list", "address": "text", "port": "number", "v6only": "flag",
+    "device": "text", "pid": "number", "process": "text", "user": "text", "since_ns": "number", "reach": "text",
+    "reached_by": "text", "warning": "text", "waiting": "number", "room": "number",
+}  # fmt: skip
 
 
 class _Report(ABC):
@@ -69,6 +80,14 @@ class Ports(_Report):
     def to_json(self) -> dict[str, Any]:
         """The JSON document, format 1."""
         return {"format": 1, "rows": [row.to_json() for row in self.rows], "warnings": list(self.warnings)}
+
+    def to_polars(self) -> pl.DataFrame:
+        """The rows, but for the list of processes, as a polars table."""
+        import polars as pl
+
+        rows = [{name: value for name, value in row.to_json().items() if name in _COLUMNS} for row in self.rows]
+        kinds: dict[str, Any] = {"text": pl.String, "number": pl.Int64, "flag": pl.Boolean, "list": pl.List(pl.Int64)}
+        return pl.DataFrame(rows, schema={name: kinds[kind] for name, kind in _COLUMNS.items()})
 
     def _repr_html_(self) -> str:
         heads = ("protocol", "address", "port", "process", "user", "reached by")
@@ -155,7 +174,7 @@ class Scan(_Report):
 
     def lines(self) -> list[str]:
         """A paragraph an address."""
-        lines = []
+        lines = [] if self.addresses else ["nothing was asked"]
         for each in self.addresses:
             counts = f"{len(each.open):,} open, {each.closed:,} closed, {len(each.filtered):,} filtered"
             failed = "".join(f"; {count:,} × {errno_name(number)}" for number, count in each.errors.items())

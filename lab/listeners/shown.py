@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -41,13 +42,14 @@ def listener_lines(rows: Sequence[Listener], width: int = _WIDTH) -> list[str]:
     if not rows:
         return ["nothing listens"]
     table = [["", "address", "port", "process", "user", "reached by"]]
-    for row in rows:
+    alike = Counter(map(_told, rows))  # such as sockets that share a port (SO_REUSEPORT)
+    for row in {_told(row): row for row in rows}.values():
         address = _bound_to(row.address, row.families, row.device)
         if len(address) > _LONGEST:  # has a line of its own, so that the others stay aligned
             table.append([row.protocol, address, "", "", "", ""])
         reached = ("! " if row.reach.warning else "") + row.reach.who
         first = ["", ""] if len(address) > _LONGEST else [row.protocol, address]
-        table.append([*first, str(row.port), _process(row.programs), row.user, reached])
+        table.append([*first, str(row.port), _process(row.programs, alike[_told(row)]), row.user, reached])
     return _columns(table, right=(2,), give=(3, 4), most=width)
 
 
@@ -79,10 +81,17 @@ def _bound_to(address: str, families: Sequence[int], device: str | None) -> str:
     return address + both + (f" ({device})" if device and "%" not in address else "")
 
 
-def _process(programs: Sequence[Program]) -> str:
+def _told(row: Listener) -> tuple[object, ...]:
+    """What a row of the table tells of a socket."""
+    return row.protocol, row.address, row.port, row.families, row.device, row.programs, row.user
+
+
+def _process(programs: Sequence[Program], sockets: int = 1) -> str:
     """The number goes first, so that it is never cut off."""
     if not programs:
-        return "–"
+        return "–" if sockets == 1 else f"– ×{sockets}"
+    if sockets > 1:
+        return f"{programs[0].pid} ×{sockets} {printable(programs[0].name)}"
     more = f" +{len(programs) - 1}" if len(programs) > 1 else ""
     return f"{programs[0].pid}{more} {printable(programs[0].name)}"
 

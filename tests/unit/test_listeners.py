@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lab
-from lab.listeners import Answer, Binding, Listener, Program, Reach, list_listeners
+from lab.listeners import Answer, Binding, Listener, Program, Reach, bind_errno, free_port, list_listeners
+from lab.listeners.asking import absent
 from lab.listeners.bound import all_bound, unseen
 from lab.listeners.findings import about_port, open_to_all, takes
 from lab.listeners.holders import Holder, find_holders
@@ -449,7 +450,63 @@ def test_a_socket_of_several_processes_is_the_oldest_ones(servers):
         rows, _hidden = list_listeners()
     (row,) = (row for row in rows if row.port == port and row.protocol == "tcp")
     assert [each.pid for each in row.programs] == [os.getpid(), child.pid]
-    assert end_command(row.programs, port, booted=False, root=True) == f"kill {os.getpid()}"
+    assert end_command(row.programs, port, booted=False, root=True) == ""  # not ourselves
+
+
+def test_a_kernel_without_ipv6():
+    def socket_at(family, kind, proto=0):
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return socket.socket(family, kind, proto)
+
+    around = look(socket_at)
+    assert around.of("127.0.0.1") == "lo"
+    assert around.of("::1") is None
+    assert absent("::1", socket_at) == errno.EAFNOSUPPORT
+
+
+def test_a_free_port_nearby_can_be_bound_to(servers):
+    port = servers["tcp"].getsockname()[1]
+    assert bind_errno(port).errno == errno.EADDRINUSE
+    found = free_port(port)
+    assert abs(found - port) < 100
+    with socket.create_server(("127.0.0.1", found)):
+        assert free_port(port) != found
+    assert free_port(65_535) < 65_535
+
+
+def test_our_own_process_is_to_close_its_socket(servers):
+    port = servers["tcp"].getsockname()[1]
+    report = lab.ports(port, at="127.0.0.1")
+    assert report.open
+    assert report.end_command is None
+    assert any("this very process" in text for text in report.warnings)
+
+
+def test_sockets_that_share_a_port_are_one_line():
+    kept = []
+    for _ in range(3):
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind(("127.0.0.1", kept[0].getsockname()[1] if kept else 0))
+        made.listen()
+        kept.append(made)
+    port = kept[0].getsockname()[1]
+    rows = [row for row in list_listeners()[0] if row.port == port]
+    assert len(rows) == 3
+    lines = str(Ports(tuple(rows))).splitlines()
+    assert len(lines) == 2
+    assert f"{os.getpid()} ×3 " in lines[1]
+    for each in kept:
+        each.close()
+
+
+def test_a_table_of_polars():
+    table = Ports((listener(), listener("::", families=(4, 6), programs=()))).to_polars()
+    assert table["address"].to_list() == ["127.0.0.1", "::"]
+    assert table["pid"].to_list() == [812, None]
+    assert table["families"].to_list() == [[4], [4, 6]]
+    assert Ports(()).to_polars().columns == table.columns
 
 
 def test_loopback_is_our_own():
