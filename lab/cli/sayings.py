@@ -47,6 +47,7 @@ def claims(
     could be tested here.
     """
     from lab.sayings.catalogue import find
+    from lab.sayings.report import page_path
     from lab.sayings.trials import claims as put_all_to_test
 
     if predict and (as_json or listed):
@@ -58,6 +59,8 @@ def claims(
     if predict:
         _quiz(chosen, refute)
         return
+    if output is not None:
+        page_path(output)  # before it takes a minute
     found = put_all_to_test(
         *(ids or []),
         refuted=refute,

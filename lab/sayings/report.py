@@ -16,7 +16,7 @@ from lab.sayings.claim import NOT_TESTED, STATUSES, Claim, Outcome
 if TYPE_CHECKING:
     from lab.taps.live import LiveCapture
 
-__all__ = ["Claims", "Verdict"]
+__all__ = ["Claims", "Verdict", "page_path"]
 
 _WIDTH, _INDENT = 80, " " * 4
 
@@ -135,9 +135,7 @@ class Claims:
 
     def save(self, path: str | os.PathLike[str], *, large: bool = False) -> Path:
         """Writes the page. Returns the path. Raises UsageError for a name that is no page's, Unavailable."""
-        path = Path(path)
-        if path.suffix.lower() not in (".html", ".htm"):
-            raise UsageError(f"{path}: the name of a page must end in .html")
+        path = page_path(path)
         try:
             path.write_text(self.page(large=large), encoding="utf-8")
         except OSError as error:
@@ -165,6 +163,14 @@ class Claims:
             rows.append(f"<tr>{cells(said, f'<b>{verdict.status}</b>', seen)}</tr>")
         heads = "".join(f'<th style="text-align: left">{text}</th>' for text in ("claim", "status", "what was seen"))
         return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table><p>{self.summary()}</p>"
+
+
+def page_path(path: str | os.PathLike[str]) -> Path:
+    """The path of a page. Raises UsageError for a name that is none of a page's."""
+    path = Path(path)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{path}: the name of a page must end in .html")
+    return path
 
 
 def _wrapped(head: str, text: str) -> list[str]:

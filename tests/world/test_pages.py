@@ -299,3 +299,24 @@ def test_a_script_or_a_picture_from_elsewhere_would_be_stopped_and_seen(browser,
         assert "inline script violates" in stopped_script
         assert "Loading the image 'http://127.0.0.1:9/picture.png' violates" in stopped_picture
         assert asked_for == "http://127.0.0.1:9/picture.png"
+
+
+# ---- claims ----
+
+
+def test_claims_with_their_evidence(world, opened, tmp_path):
+    """A block a claim, and its capture to download, which is the file as it was kept."""
+    found = lab.claims("range", "hops-ttl", evidence=tmp_path / "evidence")
+    with opened(found) as page:
+        assert page.locator("section").count() == len(found)
+        assert overflow(page) <= 0
+        assert overlapping(page, "td, dt, dd") == []
+        section = page.locator("#range-source")
+        assert "ping 127.50.50.50" in section.locator("td").all_inner_texts()
+        section.locator("summary").click()
+        with page.expect_download() as downloaded:
+            section.locator("a[download]").click()
+        kept = (tmp_path / "evidence/range-source.pcapng").read_bytes()
+        assert downloaded.value.suggested_filename == "range-source.pcapng"
+        assert downloaded.value.path().read_bytes() == kept
+        assert len(lab.read(downloaded.value.path())) == found["range-source"].frames
