@@ -10,13 +10,14 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 
-__all__ = ["NLM_F_ACK", "NLM_F_APPEND", "NLM_F_CREATE", "ask", "dump", "transact"]
+__all__ = ["NLM_F_ACK", "NLM_F_APPEND", "NLM_F_CREATE", "ask", "attributes", "dump", "each_attribute", "transact"]
 
 # linux/netlink.h
 NLM_F_ACK, NLM_F_CREATE, NLM_F_APPEND = 0x4, 0x400, 0x800
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_ATTRIBUTE, _NLA_TYPE = struct.Struct("=HH"), 0x3FFF  # nlattr, rtattr: length, type (and flags above it)
 _REPLY_BYTES = 1 << 16
 
 
@@ -45,6 +46,21 @@ def ask(channel: socket.socket, kind: int, request: bytes) -> bytes:
     if answer == _NLMSG_ERROR:
         _raise_refusal(body)
     return body
+
+
+def each_attribute(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and value of each attribute that follows the fixed part of a message, or that is nested in another."""
+    while len(data) >= _ATTRIBUTE.size:
+        length, kind = _ATTRIBUTE.unpack_from(data)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind & _NLA_TYPE, data[_ATTRIBUTE.size : length]
+        data = data[length + -length % 4 :]
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    """Attributes by their type, where each comes once."""
+    return dict(each_attribute(data))
 
 
 def transact(channel: socket.socket, messages: Iterable[tuple[int, int, bytes]]) -> None:

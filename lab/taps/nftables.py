@@ -10,10 +10,10 @@ from __future__ import annotations
 import secrets
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lab.taps.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, dump, transact
+from lab.taps.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, attributes, dump, each_attribute, transact
 
 __all__ = [
     "NETLINK_NETFILTER", "NETWORK", "NFPROTO", "SKUID", "TRANSPORT", "Chain", "Rule", "accept", "at_least", "comes_by",
@@ -22,7 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 NETLINK_NETFILTER = 12  # linux/netlink.h
-_NLA_F_NESTED, _NLA_TYPE = 0x8000, 0x3FFF
+_NLA_F_NESTED = 0x8000
 _ATTRIBUTE = struct.Struct("=HH")  # nlattr: length, type
 
 # linux/netfilter/nfnetlink.h: a change is a batch of messages, of which all are carried out, or none
@@ -102,10 +102,10 @@ def rule_counts(channel: socket.socket, table: str) -> list[int]:
 
 
 def _counted(rule: bytes) -> int:
-    for _, element in _each(_attributes(rule).get(4, b"")):
-        expression = _attributes(element)
+    for _, element in each_attribute(attributes(rule).get(4, b"")):
+        expression = attributes(element)
         if expression[1].rstrip(b"\0") == b"counter":
-            (packets,) = struct.unpack("!Q", _attributes(expression[2])[2])
+            (packets,) = struct.unpack("!Q", attributes(expression[2])[2])
             return int(packets)
     return 0
 
@@ -215,16 +215,16 @@ def _verdict(code: int) -> bytes:
     return _expression("immediate", _number(1, _VERDICT), _nested(2, _nested(2, _number(1, code))))
 
 
-def _expression(name: str, *attributes: bytes) -> bytes:
+def _expression(name: str, *parts: bytes) -> bytes:
     """An element of a rule's list."""
-    return _nested(1, _text(1, name), _nested(2, *attributes))
+    return _nested(1, _text(1, name), _nested(2, *parts))
 
 
 # ---- attributes ----
 
 
-def _nested(kind: int, *attributes: bytes) -> bytes:
-    return _attribute(_NLA_F_NESTED | kind, b"".join(attributes))
+def _nested(kind: int, *parts: bytes) -> bytes:
+    return _attribute(_NLA_F_NESTED | kind, b"".join(parts))
 
 
 def _number(kind: int, value: int) -> bytes:
@@ -238,14 +238,3 @@ def _text(kind: int, value: str) -> bytes:
 def _attribute(kind: int, value: bytes) -> bytes:
     size = _ATTRIBUTE.size + len(value)
     return _ATTRIBUTE.pack(size, kind) + value + bytes(-size % 4)
-
-
-def _each(data: bytes) -> Iterator[tuple[int, bytes]]:
-    while len(data) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(data)
-        yield kind & _NLA_TYPE, data[_ATTRIBUTE.size : length]
-        data = data[length + -length % 4 :]
-
-
-def _attributes(data: bytes) -> dict[int, bytes]:
-    return dict(_each(data))

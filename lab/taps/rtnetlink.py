@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from lab.errors import Unavailable
 from lab.taps.netlink import ask, dump
+from lab.taps.netlink import attributes as attributes_of
 from lab.taps.places import SocketAt
 
 __all__ = [
@@ -148,7 +149,7 @@ def decision(socket_at: SocketAt, address: str, interface: int = 0) -> Decision:
         def asked(flags: int) -> tuple[tuple[int, ...], Attributes]:
             header = _ROUTE.pack(family, 8 * len(packed), *bytes(6), flags)
             answer = ask(channel, _RTM_GETROUTE, header + request)
-            return _ROUTE.unpack_from(answer), _attributes(answer[_ROUTE.size :])
+            return _ROUTE.unpack_from(answer), attributes_of(answer[_ROUTE.size :])
 
         (*_, kind, _flags), found = asked(_RTM_F_LOOKUP_TABLE)
         try:
@@ -198,19 +199,10 @@ def _dump(
     try:
         with socket_at(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as channel:
             for message in dump(channel, request, empty):
-                yield body.unpack_from(message), _attributes(message[body.size :])
+                yield body.unpack_from(message), attributes_of(message[body.size :])
     except OSError as error:
         raise Unavailable("cannot ask for interfaces and routes", errno=error.errno, fix="See lab doctor") from error
 
 
 def _attribute(kind: int, data: bytes) -> bytes:
     return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(data), kind) + data + bytes(-len(data) % 4)
-
-
-def _attributes(data: bytes) -> Attributes:
-    found = {}
-    while len(data) >= _ATTRIBUTE.size:
-        length, kind = _ATTRIBUTE.unpack_from(data)
-        found[kind] = data[_ATTRIBUTE.size : length]
-        data = data[length + -length % 4 :]
-    return found

@@ -1,7 +1,4 @@
-"""``lab doctor``: what this machine can measure, what each missing piece costs, and how to mend it.
-
-Each check makes an actual attempt and reports what the kernel answered. Nothing is changed.
-"""
+"""What the lab can measure on this machine, what each missing piece costs, and how to mend it."""
 
 from __future__ import annotations
 
@@ -9,13 +6,12 @@ import errno
 import importlib.metadata
 import os
 import socket
-import textwrap
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from lab.capturing import taps_of
+from lab.checkup.findings import Check, Item, guarded
 from lab.conditions import WAYS
 from lab.errors import Unavailable, errno_name
 from lab.host import clocksource
@@ -27,7 +23,7 @@ from lab.world.baselines import CROSSES
 from lab.world.links import LINKS
 from lab.world.stamping import Stamping
 
-__all__ = ["Item", "Report", "doctor"]
+__all__ = ["measurements"]
 
 _SLOW_CLOCK_NS = 200
 #: Addresses of frames on lo, and the rest of two that carry nothing to it: IPv4 of a protocol number for tests (253,
@@ -39,91 +35,19 @@ _EMPTY = (
 )
 
 
-@dataclass(frozen=True)
-class Item:
-    """One finding. status: ok, partial (something costs), missing, denied or crashed. ``fix`` is empty if ok.
-
-    crosses, needs: of a link, what its packets cross, and what it needs beside a private network. optional: a link that
-    few kernels have, whose absence is no trouble.
-    """
-
-    id: str
-    status: str
-    evidence: str
-    fix: str = ""
-    cost: str = ""
-    crosses: str | None = None
-    needs: str | None = None
-    optional: bool = False
-
-
-@dataclass(frozen=True)
-class Report:
-    """All findings. ``ok`` if nothing is missing, denied or crashed but what is optional."""
-
-    items: tuple[Item, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything can be measured, at some cost perhaps."""
-        return all(item.status in ("ok", "partial") or item.optional for item in self.items)
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON document, format 1."""
-        return {"format": 1, "items": [asdict(item) for item in self.items], "ok": self.ok}
-
-    def __str__(self) -> str:
-        """A block a finding, 80 columns wide; the links together, each with what it crosses."""
-        links = [item for item in self.items if item.crosses]
-        lines = [line for item in self.items if not item.crosses for line in _block(item, item.id, item.evidence)]
-        if links:
-            lines.append("\nlinks, and what their packets cross")
-        for item in links:
-            needs = f" (needs {item.needs})" if item.needs else ""
-            lines += _block(item, item.id.removeprefix("link-"), f"{item.crosses}{needs}")
-        return "\n".join(lines)
-
-    __repr__ = __str__
-
-
-def _block(item: Item, name: str, text: str) -> list[str]:
-    """Lines for one finding: its status, its name and `text`, then what is wrong, what it costs and what mends it."""
-    indent = " " * 24
-
-    def wrapped(head: str, text: str) -> str:
-        return textwrap.fill(text, 80, initial_indent=head, subsequent_indent=indent, break_long_words=False)
-
-    more = (
-        ("", item.evidence if item.crosses and item.status != "ok" else ""),
-        ("costs: ", item.cost),
-        ("mend: ", item.fix),
-    )
-    lines = [wrapped(f"{item.status:7} {name:15} ", text)]
-    return lines + [wrapped(indent, label + said) for label, said in more if said]
-
-
-def doctor() -> Report:
-    """Checks the package, namespaces, links, raw sockets, capture, injection, IPv6, CPUs and the clock."""
-    checks: tuple[Callable[[], Iterator[Item]], ...] = (
+def measurements() -> Iterator[Item]:
+    """Checks the package, namespaces, links, raw sockets, capture, injection, CPUs and the clock."""
+    checks: tuple[Check, ...] = (
         _package,
         _private_world,
-        _host_lo,
         _ping_on_host,
         _capture_on_host,
         _injection_on_host,
         _cpus,
         _clock,
     )
-    return Report(tuple(item for check in checks for item in _guarded(check)))
-
-
-def _guarded(check: Callable[[], Iterator[Item]]) -> Iterator[Item]:
-    """A check that fails in a way nobody thought of is a finding too, not the end of all others."""
-    try:
-        yield from check()
-    except Exception as error:
-        name = check.__name__.removeprefix("_").replace("_", "-")
-        yield Item(name, "crashed", f"{type(error).__name__}: {error}", "Report it, with this line")
+    for check in checks:
+        yield from guarded(check)
 
 
 def _package() -> Iterator[Item]:
@@ -253,25 +177,6 @@ def _raw_socket(world: PrivateWorld, family: int) -> Item:
 
 def _family(family: int) -> socket.AddressFamily:
     return socket.AF_INET if family == 4 else socket.AF_INET6
-
-
-def _host_lo() -> Iterator[Item]:
-    """Whether the machine's own lo has its addresses."""
-    for family, address in ((4, "127.0.0.1"), (6, "::1")):
-        name = f"host-ipv{family}"
-        try:
-            with socket.socket(_family(family), socket.SOCK_DGRAM) as end:
-                end.bind((address, 0))
-        except OSError as error:
-            fix = (
-                "sysctl -w net.ipv6.conf.lo.disable_ipv6=0 (and no ipv6.disable=1 at boot)"
-                if family == 6
-                else "ip link set lo up; ip address add 127.0.0.1/8 dev lo"
-            )
-            evidence = f"bind to {address}: {errno_name(error.errno or 0)}"
-            yield Item(name, "missing", evidence, fix, f"no IPv{family} with --world host, perhaps none at all")
-        else:
-            yield Item(name, "ok", f"this machine's own lo has {address}")
 
 
 def _ping_on_host() -> Iterator[Item]:

@@ -1,0 +1,59 @@
+"""The examination: which checks there are, of what, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from lab.checkup.facts import Facts, gather
+from lab.checkup.filtering import firewall
+from lab.checkup.findings import Item, Report, guarded
+from lab.checkup.interface import interface
+from lab.checkup.naming import look_up, names
+from lab.checkup.network import Network
+from lab.checkup.pings import pings
+from lab.checkup.web import web
+from lab.world import Place, visit
+
+__all__ = ["doctor"]
+
+
+def doctor(server: str | int | None = None, *, world: str | int | Place | None = None) -> Report:
+    """Examines loopback, and what the lab can measure. Nothing is changed.
+
+    server: a port, or the URL of a web server of this machine that doesn't answer as it should: it is examined in place
+    of what the lab can measure. world: whose loopback: "host", the number of a process, or an open ``World``; of
+    another than the machine's own, loopback alone is examined. Raises UsageError, Unavailable.
+    """
+    with visit("host" if world is None else world, ["lo"]) as (place, _warnings):
+        network = Network(place)
+        items = [*_loopback(network)]
+        if server is None and network.own:
+            from lab.checkup.measuring import measurements
+
+            items += measurements()
+    return Report(tuple(items))
+
+
+def _loopback(network: Network) -> Iterator[Item]:
+    """How this network's loopback is."""
+
+    def loopback() -> Iterator[Item]:
+        facts = gather(network)
+        causes = list(_causes(facts))
+        yield from causes
+        yield from pings(facts, causes)
+        families = tuple(family for family, number in facts.bound.items() if number is None)
+        known = look_up(network)
+        yield from names(known, families)
+        yield from web(network, known, [item.id for item in causes if not item.well])
+
+    for item in guarded(loopback, "loopback"):
+        yield replace(item, group="loopback")
+
+
+def _causes(facts: Facts) -> Iterator[Item]:
+    """What may keep loopback from answering."""
+    found = list(interface(facts))
+    yield from found
+    yield from firewall(facts, explained=any(not item.well for item in found))
