@@ -32,10 +32,12 @@ _HOPS = 64
 class Packet:
     """What a rule can ask of one.
 
-    what: for prose. family: 4 or 6. state: of its connection, as a bit of ``ct state``.
+    what: for prose, before the address that is asked. family: 4 or 6. state: of its connection, as a bit of
+    ``ct state``.
     """
 
     what: str
+    address: str
     family: int
     protocol: int
     network: Bytes
@@ -62,13 +64,11 @@ def packets_of(attempt: Attempt) -> tuple[Packet, ...]:
     else:
         names = ["the SYN", "the SYN-ACK"]
         bodies = [_segment(unknown, port, _SYN), _segment(port, unknown, _SYN_ACK)]
-    question = Packet(
-        f"{names[0]} to {there}", family, protocol, _header(family, protocol, here, there), bodies[0], NEW
-    )
+    question = Packet(f"{names[0]} to", there, family, protocol, _header(family, protocol, here, there), bodies[0], NEW)
     if len(bodies) == 1:
         return (question,)
     back = _header(family, protocol, there, here)
-    what = f"{names[1]} from {there}"
+    what = f"{names[1]} from"
     return question, replace(question, what=what, network=back, transport=bodies[1], state=_ESTABLISHED)
 
 

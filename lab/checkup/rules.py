@@ -24,7 +24,7 @@ _INET_HOOKS = ("prerouting", "input", "forward", "output", "postrouting", "ingre
 
 _NFTABLES = 10
 _GETTABLE, _GETCHAIN, _GETRULE, _GETSET, _GETSETELEM = (_NFTABLES << 8 | number for number in (1, 4, 7, 10, 13))
-_TABLE_F_DORMANT, _CHAIN_DROP = 0x1, 0
+_TABLE_F_DORMANT, _TABLE_F_OWNER, _CHAIN_DROP = 0x1, 0x2, 0
 _SET_INTERVAL, _SET_MAP = 0x4, 0x8
 _ELEMENT_END, _ELEMENT_CATCHALL = 0x1, 0x2
 _GENERIC = struct.Struct("!BBH")  # nfgenmsg: family, version, resource
@@ -78,7 +78,7 @@ class Chain:
     """Rules in order. hook: where packets come to it, None if only other chains lead there.
 
     kind: filter, nat or route. policy: accept or drop, what comes of packets that no rule decides on. devices: of
-    netdev.
+    netdev. owned: whether its table goes with the program that made it, and nobody else may change it.
     """
 
     family: str
@@ -90,7 +90,13 @@ class Chain:
     kind: str = ""
     policy: str = "accept"
     devices: tuple[str, ...] = ()
+    owned: bool = False
     rules: list[Rule] = field(default_factory=list)
+
+    @property
+    def place(self) -> str:
+        """As a command of nft(8) names it."""
+        return f"{self.family} {self.table} {self.name}"
 
     def __str__(self) -> str:
         return f"table {self.family} {self.table}, chain {self.name}"
@@ -125,13 +131,13 @@ class Rules:
 def read_rules(socket_at: SocketAt) -> Rules:
     """Asks for them over a socket of the network that they are of. Raises OSError: EPERM without CAP_NET_ADMIN."""
     with socket_at(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as channel:
-        asleep = {
-            (family, table.text(1)) for family, table in _all(channel, _GETTABLE) if table.number(2) & _TABLE_F_DORMANT
-        }
+        tables = {(family, table.text(1)): table.number(2) for family, table in _all(channel, _GETTABLE)}
         chains = {}
         for family, told in _all(channel, _GETCHAIN):
-            if (family, told.text(1)) not in asleep:
+            flags = tables.get((family, told.text(1)), 0)
+            if not flags & _TABLE_F_DORMANT:
                 chain = _chain(family, told)
+                chain.owned = bool(flags & _TABLE_F_OWNER)
                 chains[family, chain.table, chain.name] = chain
         for family, told in _all(channel, _GETRULE):
             home = chains.get((family, told.text(1), told.text(2)))

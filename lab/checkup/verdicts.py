@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from lab.checkup.packets import NEW, Bytes, Packet
 from lab.checkup.rules import Chain, Expression, Rule, Rules, Verdict
 
-__all__ = ["Hit", "hits"]
+__all__ = ["ENDING", "Hit", "hits"]
 
 #: What a packet on lo passes, on its way out and in: hooks, and whether it is leaving.
 _WAY = (
@@ -37,6 +37,8 @@ _INTO |= dict.fromkeys(("bitwise", "byteorder", "hash", "socket", "tunnel"), 2)
 _LEADING = {"redir": "redirect", "nat": "nat", "masq": "masquerade", "tproxy": "tproxy", "fwd": "fwd"}
 #: And those that end it, or let a program decide.
 _DOING = {**_LEADING, "reject": "reject", "synproxy": "synproxy", "queue": "queue"}
+#: What ends a packet.
+ENDING = ("drop", "reject")
 #: Targets of iptables that end a packet.
 _TARGETS = {"DROP": "drop", "REJECT": "reject"}
 _MAX_DEPTH = 16  # NFT_JUMP_STACK_SIZE
@@ -121,9 +123,9 @@ class _Walk:
                 return None
             return end or ("return" if verdict.name == "goto" else None)
         name = does or (verdict.name if verdict else "continue")
-        if name in ("drop", "reject") or name in _LEADING.values():
+        if name in ENDING or name in _LEADING.values():
             self.hit(chain, rule, name, sure)
-            end = "drop" if name in ("drop", "reject") else "accept"
+            end = "drop" if name in ENDING else "accept"
         elif name in ("accept", "return"):
             end = name
         elif name in ("queue", "synproxy"):  # a program decides, or the kernel in the name of the one that is asked

@@ -38,9 +38,21 @@ _TRANSPORT = {
     "ipv6-icmp": {(0, 1): "type", (1, 1): "code"},
 }
 _NFT_NAMES = {"ipv6-icmp": "icmpv6"}
-_REJECTS = {0: "icmp", 1: "tcp reset", 2: "icmpx"}
+_PROHIBITED = "admin-prohibited"
+_REJECT_CODES = {
+    "icmp": {
+        0: "net-unreachable",
+        1: "host-unreachable",
+        2: "prot-unreachable",
+        3: "port-unreachable",
+        13: _PROHIBITED,
+    },
+    "icmpv6": {0: "no-route", 1: _PROHIBITED, 3: "addr-unreachable", 4: "port-unreachable"},
+    "icmpx": {0: "no-route", 1: "port-unreachable", 2: "host-unreachable", 3: _PROHIBITED},
+}
 _UNITS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
 _AT_MOST = 3
+_BY_RESET, _BY_ANY_ICMP = 1, 2  # NFT_REJECT_*
 _MAX_SHOWN = 8
 
 
@@ -51,7 +63,7 @@ def rule_text(rules: Rules, chain: Chain, rule: Rule) -> str:
 
 def deletion(chain: Chain, rule: Rule) -> str:
     """The command that takes a rule out."""
-    return f"nft delete rule {chain.family} {chain.table} {chain.name} handle {rule.handle}"
+    return f"nft delete rule {chain.place} handle {rule.handle}"
 
 
 class _Words:
@@ -100,8 +112,7 @@ class _Words:
             self._holds[number(1)] = str(int.from_bytes(expression.data(2), "big"))
             return ""
         if name == "reject":
-            how = _REJECTS.get(number(1), "?")
-            return "reject with tcp reset" if how == "tcp reset" else f"reject with {how} code {number(2)}"
+            return f"reject with {self._rejected(number(1), number(2))}"
         if name == "redir":
             return f"redirect to :{self._holds.get(number(1), '?')}"
         if name == "limit":
@@ -110,6 +121,12 @@ class _Words:
         if name in ("match", "target"):
             return f"{'match' if name == 'match' else 'jump'} {text(1)} (of iptables)"
         return name
+
+    def _rejected(self, kind: int, code: int) -> str:
+        if kind == _BY_RESET:
+            return "tcp reset"
+        name = "icmpx" if kind == _BY_ANY_ICMP else "icmpv6" if self._family == "ip6" else "icmp"
+        return f"{name} {_REJECT_CODES[name].get(code, code)}"
 
     def _what(self, expression: Expression) -> str:
         """What an expression takes out of the packet."""
