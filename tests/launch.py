@@ -13,6 +13,12 @@ ping-sockets   ping sockets are allowed
 ipv6-off       IPv6 is switched off
 deaf           echo requests are not answered
 lo-down        lo stays down
+no-address     lo loses 127.0.0.1
+icmp-dropped   nf_tables drops ICMP and ICMPv6 that comes in
+hosts-astray   /etc/hosts says that localhost is another machine
+no-localhost   /etc/hosts has no line for localhost
+files-and-dns  nothing but /etc/hosts and DNS is asked for names
+no-resolver    /etc/resolv.conf is empty
 small-disk     the folder "small" is a file system of 256 KiB
 one-cpu        the command may use one CPU only
 no-tun         /dev/net/tun, if it is there, may not be opened
@@ -24,16 +30,27 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import platform
+import socket
 import struct
 import sys
 from pathlib import Path
 
+from lab.taps import nftables as nft
 from lab.world import kernel
+from lab.world.mounts import put_in_place
 
 CLONE_NEWNS = 0x20000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC = 2, 4, 8, 32, 4096, 16384
+SIOCSIFADDR = 0x8916
+FILES = {
+    "hosts-astray": {"/etc/hosts": "# localhost 127.0.0.1\n198.51.100.7 localhost\n"},
+    "no-localhost": {"/etc/hosts": "127.0.0.1 vm\n"},
+    "files-and-dns": {"/etc/nsswitch.conf": "hosts: files dns\n"},
+    "no-resolver": {"/etc/resolv.conf": ""},
+}
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 SETSOCKOPT = {"x86_64": 54, "aarch64": 208}
 SOL_SOCKET, SO_TIMESTAMPING = 1, 37
@@ -43,6 +60,25 @@ ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | errno.ENOPROTOOPT
 
 def write(path: str, text: str) -> None:
     Path("/proc/sys", path).write_text(text)
+
+
+def give_up(what: str) -> None:
+    print(f"{what}: {os.strerror(ctypes.get_errno())}", file=sys.stderr)
+    sys.exit(77)
+
+
+def remove_address() -> None:
+    """An interface that is given 0.0.0.0 loses what it has (netdevice(7))."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, SIOCSIFADDR, struct.pack("16sHH4s16x", b"lo", socket.AF_INET, 0, bytes(4)))
+
+
+def drop_icmp() -> None:
+    """Rules that live as long as the command, which inherits the socket that they came by."""
+    channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, nft.NETLINK_NETFILTER)
+    protocols = (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)
+    nft.install(channel, "test", [nft.Chain("input", [[*nft.of_protocol(each), nft.drop()] for each in protocols])])
+    os.set_inheritable(channel.detach(), True)
 
 
 def mount_small_disk() -> None:
@@ -120,6 +156,13 @@ def main() -> None:
         write("net/ipv6/icmp/echo_ignore_all", "1")
     if "lo-down" not in faults:
         kernel.link_up("lo")
+    if "no-address" in faults:
+        remove_address()
+    if "icmp-dropped" in faults:
+        drop_icmp()
+    texts = {path: text for fault in faults for path, text in FILES.get(fault, {}).items()}
+    if texts:
+        put_in_place(texts)
     if "ping-sockets" in faults:
         write("net/ipv4/ping_group_range", "1000 1000" if "no-rights" in faults else "0 0")
     if "no-userns" in faults:

@@ -13,22 +13,28 @@ from lab.checkup.naming import look_up, names
 from lab.checkup.network import Network
 from lab.checkup.pings import pings
 from lab.checkup.web import web
+from lab.errors import UsageError
 from lab.world import Place, visit
 
 __all__ = ["doctor"]
 
 
-def doctor(server: str | int | None = None, *, world: str | int | Place | None = None) -> Report:
+def doctor(
+    server: str | int | None = None, *, world: str | int | Place | None = None, loopback: bool = False
+) -> Report:
     """Examines loopback, and what the lab can measure. Nothing is changed.
 
     server: a port, or the URL of a web server of this machine that doesn't answer as it should: it is examined in place
     of what the lab can measure. world: whose loopback: "host", the number of a process, or an open ``World``; of
-    another than the machine's own, loopback alone is examined. Raises UsageError, Unavailable.
+    another than the machine's own, loopback alone is examined. loopback: examine that alone. Raises UsageError,
+    Unavailable.
     """
+    if world == "new":
+        raise UsageError("a new network is well: give --world host, or the number of a process")
     with visit("host" if world is None else world, ["lo"]) as (place, _warnings):
         network = Network(place)
         items = [*_loopback(network)]
-        if server is None and network.own:
+        if network.own and not loopback:
             from lab.checkup.measuring import measurements
 
             items += measurements()
@@ -43,13 +49,12 @@ def _loopback(network: Network) -> Iterator[Item]:
         causes = list(_causes(facts))
         yield from causes
         yield from pings(facts, causes)
-        families = tuple(family for family, number in facts.bound.items() if number is None)
         known = look_up(network)
-        yield from names(known, families)
+        yield from names(known, facts.families)
         yield from web(network, known, [item.id for item in causes if not item.well])
 
     for item in guarded(loopback, "loopback"):
-        yield replace(item, group="loopback")
+        yield replace(item, group="loopback", fix=network.remedy(item.fix))
 
 
 def _causes(facts: Facts) -> Iterator[Item]:

@@ -34,6 +34,16 @@ class Facts:
     refused: int | None
     legacy: tuple[str, ...] | None
 
+    @property
+    def families(self) -> tuple[int, ...]:
+        """Those whose loopback address this network has. Where no interface was ever up, a bind alone tells nothing."""
+        own = {address for address, _length in self.device.addresses} if self.device else set()
+        return tuple(
+            family
+            for family, address in LOOPBACK.items()
+            if self.bound[family] is None and (address in own or self.routes[address].kind == "local")
+        )
+
     def failed(self, addresses: Iterable[str], protocol: str | None = None) -> list[Attempt]:
         """Attempts that came to nothing, of these addresses, and of this protocol alone if one is given."""
         wanted = set(addresses)

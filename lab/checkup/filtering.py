@@ -58,7 +58,7 @@ def _explained(facts: Facts, attempt: Attempt) -> bool:
     family = family_number(attempt.address)
     down = facts.device is None or not facts.device.up
     deaf = attempt.protocol == "icmp" and family in facts.ignores
-    return down or deaf or attempt.outcome == "not-sent" or facts.bound[family] is not None
+    return down or deaf or attempt.outcome == "not-sent" or family not in facts.families
 
 
 def unreadable(number: int, failed: list[Attempt]) -> Item:

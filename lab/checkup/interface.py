@@ -43,9 +43,9 @@ def _lo(facts: Facts) -> Item:
 
 
 def _ipv4(facts: Facts) -> Item:
-    number = facts.bound[4]
-    if number is not None:
-        evidence = f"bind to 127.0.0.1: {errno_name(number)}"
+    if 4 not in facts.families:
+        number = facts.bound[4]
+        evidence = "127.0.0.1 isn't local" if number is None else f"bind to 127.0.0.1: {errno_name(number)}"
         fix = "ip address add 127.0.0.1/8 dev lo"
         if facts.device and not facts.device.up:
             evidence, fix = f"{evidence}: lo is down", _UP
@@ -61,12 +61,12 @@ def _ipv4(facts: Facts) -> Item:
 
 
 def _ipv6(facts: Facts) -> Item:
-    number = facts.bound[6]
-    if number is None:
+    if 6 in facts.families:
         return Item("host-ipv6", "ok", f"{facts.network.whose} lo has ::1/128")
     why, fix = _without_ipv6(facts)
+    tried = f"bind to ::1: {errno_name(facts.bound[6] or 0)}" if facts.bound[6] else "::1 isn't local"
     cost = "no IPv6 on loopback: what asks [::1] alone fails, and what tries it first loses time"
-    return Item("host-ipv6", "missing", f"bind to ::1: {errno_name(number)}: {why}", fix, cost)
+    return Item("host-ipv6", "missing", f"{tried}: {why}", fix, cost)
 
 
 def _without_ipv6(facts: Facts) -> tuple[str, str]:
@@ -92,7 +92,7 @@ def _listed(facts: Facts) -> str:
 
 def _routes(facts: Facts) -> Item:
     """Whether the kernel would deliver locally what is for loopback; an address that isn't there has no such route."""
-    own = [family for family, number in facts.bound.items() if number is None]
+    own = facts.families
     wanted = [LOOPBACK[family] for family in own] + (list(RANGE) if 4 in own else [])
     astray = {
         address: route
@@ -137,6 +137,6 @@ def _echo(facts: Facts) -> Item:
     if not facts.ignores:
         return Item("echo", "ok", "no sysctl has the kernel ignore echo requests")
     off = [names[family] for family in facts.ignores]
-    evidence = f"{' and '.join(f'{name} is 1' for name in off)}: the kernel ignores echo requests"
+    evidence = f"{' and '.join(off)} {'is' if len(off) == 1 else 'are'} 1: the kernel ignores echo requests"
     fix = "sysctl -w " + " ".join(f"{name}=0" for name in off)
     return Item("echo", "denied", evidence, fix, "ping gets no answer, though all else works")

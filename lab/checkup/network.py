@@ -64,6 +64,7 @@ class Network:
         self.own = place.kind == "host"
         pid = place.kind if place.kind.isdecimal() else getattr(place, "pid", None)
         self.whose = "this machine's own" if self.own else f"process {pid}'s"
+        self._pid = pid
         self._proc = Path("/proc/self" if self.own else f"/proc/{pid}")
         self._root = Path(f"/proc/{pid}/root") if place.kind.isdecimal() else Path("/")
 
@@ -77,6 +78,12 @@ class Network:
             return self.place.sysctl(name)
         except (UsageError, Unavailable):
             return None
+
+    def remedy(self, text: str) -> str:
+        """What mends something, told so that it is done in this network, if it is a command for one."""
+        if self.own or not text.startswith(("ip ", "sysctl ", "nft ")):
+            return text
+        return f"in that network (nsenter --target {self._pid} --net): {text}"
 
     def file(self, path: str) -> Path:
         """A file, by the name that the programs of this network know it by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 
 from lab.checkup.facts import RANGE, Facts, family_number
@@ -35,6 +36,8 @@ def _asked(facts: Facts) -> list[str]:
 
 
 def _ping(name: str, facts: Facts, addresses: list[str], see: list[str], cost: str) -> Item:
+    other = "host-ipv6" if family_number(addresses[0]) == 4 else "host-ipv4"
+    see = [each for each in see if each != other]
     attempts = [facts.attempt(address, "icmp") for address in addresses]
     failed = [each for each in attempts if each.failed]
     if failed:
@@ -47,18 +50,19 @@ def _ping(name: str, facts: Facts, addresses: list[str], see: list[str], cost: s
     lost = [each for each in others if each.failed]
     if lost:
         return Item(name, "missing", "; ".join(map(str, lost)), _fix(see), cost, windows=_WINDOWS, macos=_MACOS)
+    groups = facts.network.sysctl("ipv4/ping_group_range") or "unknown"
     return Item(
         name,
         "partial",
-        f"we may not ping; a datagram comes through on {_listed(addresses)}",
-        "Run as root, or see host-icmp",
+        f"we may not ping: we have no CAP_NET_RAW, and net.ipv4.ping_group_range is {groups}; a datagram comes through on {_listed(addresses)}",
+        f"sysctl -w net.ipv4.ping_group_range='{os.getgid()} {os.getgid()}', or run as root",
         "what stops ICMP alone would not be seen",
     )
 
 
 def _transport(facts: Facts, see: list[str]) -> Item:
     """UDP and TCP over the loopback addresses that this network has."""
-    addresses = [address for address in LOOPBACK.values() if facts.bound[family_number(address)] is None]
+    addresses = [address for address in LOOPBACK.values() if family_number(address) in facts.families]
     failed = [each for protocol in ("udp", "tcp") for each in facts.failed(addresses, protocol)]
     cost = "programs that talk over loopback fail, or wait"
     if failed:
