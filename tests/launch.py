@@ -12,10 +12,12 @@ near-only      one more network namespace can be made: the near one of a private
 ping-sockets   ping sockets are allowed
 ipv6-off       IPv6 is switched off
 deaf           echo requests are not answered
+lo-up          nothing: lo is up, as with all faults but the next
 lo-down        lo stays down
 no-address     lo loses 127.0.0.1
 icmp-dropped   nf_tables drops ICMP and ICMPv6 that comes in
 hosts-astray   /etc/hosts says that localhost is another machine
+hosts-ipv4     /etc/hosts gives localhost 127.0.0.1 alone
 no-localhost   /etc/hosts has no line for localhost
 files-and-dns  nothing but /etc/hosts and DNS is asked for names
 no-resolver    /etc/resolv.conf is empty
@@ -47,6 +49,7 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC = 2, 4, 8, 32, 4096,
 SIOCSIFADDR = 0x8916
 FILES = {
     "hosts-astray": {"/etc/hosts": "# localhost 127.0.0.1\n198.51.100.7 localhost\n"},
+    "hosts-ipv4": {"/etc/hosts": "127.0.0.1 localhost\n"},
     "no-localhost": {"/etc/hosts": "127.0.0.1 vm\n"},
     "files-and-dns": {"/etc/nsswitch.conf": "hosts: files dns\n"},
     "no-resolver": {"/etc/resolv.conf": ""},

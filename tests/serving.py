@@ -14,8 +14,9 @@ import threading
 
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(404)
+        self.send_response(200)
         self.end_headers()
+        self.wfile.write(b"here")
 
     def log_message(self, *args: object) -> None:
         pass

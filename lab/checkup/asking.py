@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from lab.checkup.network import Network, family_of
 from lab.errors import errno_name
@@ -38,9 +39,16 @@ class Reply:
 
 
 def ask(
-    network: Network, address: str, port: int, host: str, path: str = "/", *, tls: bool = False, patience_s: float = 2.0
+    network: Network,
+    address: str,
+    port: int,
+    authority: str,
+    path: str = "/",
+    *,
+    tls: bool = False,
+    patience_s: float = 2.0,
 ) -> Reply:
-    """One request to one address. host: what it is asked for by name, as a URL has it.
+    """One request to one address. authority: host and port, as a URL has them.
 
     Only an address with a local route is asked: others lie beyond this machine, whatever they are called.
     """
@@ -60,8 +68,8 @@ def ask(
         except OSError as error:
             return Reply(address, "failed", errno_name(error.errno or 0), error.errno)
         try:
-            with _secured(end, host) if tls else end as channel:
-                return Reply(address, "http", _status(channel, f"{host}:{port}", path))
+            with _secured(end, authority) if tls else end as channel:
+                return Reply(address, "http", _status(channel, authority, path))
         except TimeoutError:
             return Reply(address, "tcp", f"connected, but no answer in {patience_s:.0f} s")
         except ssl.SSLError as error:
@@ -80,12 +88,12 @@ def ask_in_turn(replies: Iterable[Reply]) -> tuple[Reply | None, list[Reply]]:
     return None, failed
 
 
-def _secured(end: socket.socket, host: str) -> ssl.SSLSocket:
+def _secured(end: socket.socket, authority: str) -> ssl.SSLSocket:
     """TLS without a look at the certificate: whether it answers is the question, not who it is."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    return context.wrap_socket(end, server_hostname=host.strip("[]"))
+    return context.wrap_socket(end, server_hostname=urlsplit(f"//{authority}").hostname)
 
 
 def _status(channel: socket.socket, authority: str, path: str) -> str:

@@ -9,9 +9,12 @@ from lab.checkup.facts import Facts, gather
 from lab.checkup.filtering import firewall
 from lab.checkup.findings import Item, Report, guarded
 from lab.checkup.interface import interface
-from lab.checkup.naming import look_up, names
+from lab.checkup.naming import Names, look_up, naming
 from lab.checkup.network import Network
 from lab.checkup.pings import pings
+from lab.checkup.serving import serving
+from lab.checkup.targets import Target, parse_target
+from lab.checkup.viewing import browser
 from lab.checkup.web import web
 from lab.errors import UsageError
 from lab.world import Place, visit
@@ -31,30 +34,46 @@ def doctor(
     """
     if world == "new":
         raise UsageError("a new network is well: give --world host, or the number of a process")
+    target = None if server is None else parse_target(server)
     with visit("host" if world is None else world, ["lo"]) as (place, _warnings):
         network = Network(place)
-        items = [*_loopback(network)]
-        if network.own and not loopback:
+        items = [*_loopback(network, target)]
+        if network.own and not loopback and target is None:
             from lab.checkup.measuring import measurements
 
             items += measurements()
     return Report(tuple(items))
 
 
-def _loopback(network: Network) -> Iterator[Item]:
-    """How this network's loopback is."""
+def _loopback(network: Network, target: Target | None) -> Iterator[Item]:
+    """How this network's loopback is, and a server on it."""
+    known: list[tuple[Facts, Names]] = []
 
     def loopback() -> Iterator[Item]:
         facts = gather(network)
         causes = list(_causes(facts))
         yield from causes
         yield from pings(facts, causes)
-        known = look_up(network)
-        yield from names(known, facts.families)
-        yield from web(network, known, [item.id for item in causes if not item.well])
+        names = look_up(network)
+        known.append((facts, names))
+        yield from naming(names, facts.families)
+        yield from web(network, names, [item.id for item in causes if not item.well])
+
+    def server() -> Iterator[Item]:
+        if target is None or not known:
+            return
+        facts, names = known[0]
+        if target.named and target.host != names.name:
+            names = look_up(network, target.host)
+        items = list(serving(facts, names, target))
+        yield from items
+        if any(item.status == "ok" for item in items if item.id != "port"):
+            yield browser(network, target)
 
     for item in guarded(loopback, "loopback"):
         yield replace(item, group="loopback", fix=network.remedy(item.fix))
+    for item in guarded(server, "server"):
+        yield replace(item, group="server", fix=network.remedy(item.fix))
 
 
 def _causes(facts: Facts) -> Iterator[Item]:

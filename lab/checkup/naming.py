@@ -14,7 +14,7 @@ from lab.checkup.network import LOOPBACK, Network
 from lab.errors import errno_name
 from lab.texts import printable
 
-__all__ = ["Names", "look_up", "names"]
+__all__ = ["NAME", "Names", "look_up", "naming"]
 
 NAME = "localhost"
 _PATIENCE_S = 3.0
@@ -25,13 +25,14 @@ _COST = "programs that ask localhost fail; until then, give them 127.0.0.1"
 
 @dataclass(frozen=True)
 class Names:
-    """What is known of localhost.
+    """What is known of a name: localhost, or one below it.
 
     lines: of /etc/hosts that have it; unread: why there are none, if that can't be read. services: what nsswitch.conf
     has asked, in turn. servers: of resolv.conf. given: what getaddrinfo(3) gives programs, in its order, or None where
     it isn't asked, as in the network of another process; failure: what it says instead.
     """
 
+    name: str
     lines: tuple[HostsLine, ...]
     unread: str
     services: tuple[str, ...]
@@ -56,7 +57,7 @@ def look_up(network: Network, name: str = NAME) -> Names:
         lines, unread = [], errno_name(error.errno or 0)
     switch, resolv = (_read(network, path) for path in ("/etc/nsswitch.conf", "/etc/resolv.conf"))
     given, failure = _resolve(name) if network.own else (None, "")
-    return Names(tuple(lines), unread, services(switch), tuple(nameservers(resolv)), given, failure)
+    return Names(name, tuple(lines), unread, services(switch), tuple(nameservers(resolv)), given, failure)
 
 
 def _read(network: Network, path: str) -> str:
@@ -87,7 +88,7 @@ def _resolve(name: str) -> tuple[tuple[str, ...], str]:
         return (), f"getaddrinfo has no answer within {_PATIENCE_S:.0f} s"
 
 
-def names(known: Names, families: tuple[int, ...]) -> Iterator[Item]:
+def naming(known: Names, families: tuple[int, ...]) -> Iterator[Item]:
     """The items hosts and localhost. families: those that loopback has here."""
     yield _hosts(known, families)
     yield _localhost(known, families)

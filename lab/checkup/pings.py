@@ -54,7 +54,8 @@ def _ping(name: str, facts: Facts, addresses: list[str], see: list[str], cost: s
     return Item(
         name,
         "partial",
-        f"we may not ping: we have no CAP_NET_RAW, and net.ipv4.ping_group_range is {groups}; a datagram comes through on {_listed(addresses)}",
+        f"we may not ping: we have no CAP_NET_RAW, and net.ipv4.ping_group_range is {groups}; a datagram comes "
+        f"through on {_listed(addresses)}",
         f"sysctl -w net.ipv4.ping_group_range='{os.getgid()} {os.getgid()}', or run as root",
         "what stops ICMP alone would not be seen",
     )

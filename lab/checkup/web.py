@@ -8,12 +8,14 @@ import http.server
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from lab.checkup.asking import Reply, ask, ask_in_turn
 from lab.checkup.findings import Item
 from lab.checkup.hosts import is_loopback
 from lab.checkup.naming import NAME, Names
 from lab.checkup.network import LOOPBACK, Network, family_of
+from lab.checkup.targets import bracketed
 from lab.errors import errno_name
 
 __all__ = ["web"]
@@ -25,29 +27,30 @@ _PATIENCE_S = 1.0
 
 def web(network: Network, known: Names, see: list[str]) -> Iterator[Item]:
     """The items web-ipv4, web-ipv6 and web-localhost. see: items that may explain it if one is not reached."""
+    named = list(known.addresses) if all(map(is_loopback, known.addresses)) else []
     with contextlib.ExitStack() as held:
         port, failures = _serve(network, held)
-        for family, address in LOOPBACK.items():
-            host = f"[{address}]" if family == 6 else address
-            if family in failures:
-                evidence = f"no server can listen on {address}: {errno_name(failures[family])}"
-                yield Item(f"web-ipv{family}", "missing", evidence, _fix(see), _COST)
-                continue
-            yield _reached(f"web-ipv{family}", ask(network, address, port, host, patience_s=_PATIENCE_S), host, see)
-        yield _by_name(network, known, port, see)
-
-
-def _by_name(network: Network, known: Names, port: int, see: list[str]) -> Item:
-    """As a browser would: each address of the name in turn. One that isn't loopback is not asked."""
-    name = "web-localhost"
+        asked = [*((address, bracketed(address)) for address in LOOPBACK.values()), *((each, NAME) for each in named)]
+        pool = held.enter_context(ThreadPoolExecutor(len(asked)))
+        replies = dict(zip(asked, pool.map(lambda each: _ask(network, port, *each), asked), strict=True))
+    for family, address in LOOPBACK.items():
+        if family in failures:
+            evidence = f"no server can listen on {address}: {errno_name(failures[family])}"
+            yield Item(f"web-ipv{family}", "missing", evidence, _fix(see), _COST)
+        else:
+            host = bracketed(address)
+            yield _reached(f"web-ipv{family}", replies[address, host], host, see)
+    if named:
+        reply, failed = ask_in_turn(replies[address, NAME] for address in named)
+        yield _reached("web-localhost", reply or failed[-1], NAME, see)
+        return
     astray = [address for address in known.addresses if not is_loopback(address)]
-    if astray or not known.addresses:
-        why = f"localhost is {astray[0]}, which isn't asked" if astray else "localhost is nothing"
-        return Item(name, "missing", why, "See localhost, above", _COST)
-    reply, failed = ask_in_turn(
-        ask(network, address, port, NAME, patience_s=_PATIENCE_S) for address in known.addresses
-    )
-    return _reached(name, reply or failed[-1], NAME, see)
+    why = f"localhost is {astray[0]}, which isn't asked" if astray else "localhost is nothing"
+    yield Item("web-localhost", "missing", why, "See localhost, above", _COST)
+
+
+def _ask(network: Network, port: int, address: str, host: str) -> Reply:
+    return ask(network, address, port, f"{host}:{port}", patience_s=_PATIENCE_S)
 
 
 def _reached(name: str, reply: Reply, host: str, see: list[str]) -> Item:

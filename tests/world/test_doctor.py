@@ -68,8 +68,8 @@ PLANTED = {
         "Have line 2 of /etc/hosts say “127.0.0.1 localhost”",
         {"localhost"},
     ),
-    "no-localhost": Fault("hosts", "missing", "no line for localhost", LOCAL, {"localhost"}),
-    "no-hosts": Fault("hosts", "missing", "/etc/hosts can't be read: ENOENT", LOCAL, {"localhost"}),
+    "no-localhost files-and-dns": Fault("hosts", "missing", "no line for localhost", LOCAL, {"localhost"}),
+    "no-hosts files-and-dns": Fault("hosts", "missing", "/etc/hosts can't be read: ENOENT", LOCAL, {"localhost"}),
 }
 
 
@@ -108,7 +108,7 @@ def test_loopback_that_is_well(doctor, rights):
 @pytest.mark.parametrize("fault", PLANTED)
 def test_what_is_planted_is_found_and_explained(doctor, fault, rights):
     wanted = PLANTED[fault]
-    found = doctor(fault, *RIGHTS[rights])
+    found = doctor(*fault.split(), *RIGHTS[rights])
     item = found[wanted.id]
     assert item["status"] == wanted.status
     assert wanted.evidence in item["evidence"]
@@ -160,7 +160,7 @@ def test_without_the_right_to_ping_the_stack_is_asked_by_other_means(doctor):
 
 def test_an_empty_resolver_matters_only_where_the_file_says_nothing(doctor):
     assert well(doctor("no-resolver")["localhost"])
-    found = doctor("no-resolver", "no-localhost")["localhost"]
+    found = doctor("no-resolver", "no-localhost", "files-and-dns")["localhost"]
     assert found["status"] == "missing"
     assert "no nameserver in /etc/resolv.conf, so 127.0.0.1" in found["evidence"]
     assert "etc\\hosts" in found["windows"]
