@@ -21,6 +21,14 @@ _PACKAGES = {
     "psql": "postgresql-client",
     "redis-cli": "redis-tools",
 }
+#: What servers are called as programs, where that is another name.
+_PROGRAMS = {
+    "mariadb": "mariadbd",
+    "notes": "python",
+    "postgresql": "postgres",
+    "redis": "redis-server",
+    "smtp": "aiosmtpd",
+}
 
 
 def program(name: str) -> Need:
@@ -38,7 +46,7 @@ def _find(name: str) -> str:
 
 def server(name: str) -> Need:
     """A server, as ``world.serve`` calls it."""
-    return Need(name, PROGRAMS[name])
+    return Need(_PROGRAMS.get(name, name), PROGRAMS[name])
 
 
 CHROMIUM = Need("chromium", chromium)
