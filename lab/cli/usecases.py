@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import textwrap
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,7 +52,9 @@ def show_case(
     chosen = list(USE_CASES.values()) if names == ["all"] else [find(name) for name in names]
     folder = None if output is None else folder_for_captures(output)
     results: list[Case] = []
-    with noted() as interrupted, contextlib.suppress(KeyboardInterrupt):
+    # What is printed as text is told already when Ctrl-C comes, which then ends all at once.
+    noting = noted() if as_json else contextlib.nullcontext(threading.Event())
+    with noting as interrupted, contextlib.suppress(KeyboardInterrupt):
         for each in chosen:
             if interrupted.is_set():
                 break

@@ -98,13 +98,15 @@ def _redis(stage: Stage) -> Iterator[Finding]:
     yield Finding("kept", "What was kept is there for the next connection", held, evidence)
     yield handshake(talks)
     yield readable("Commands and replies", ["GET", "greeting", "hello"], talks)
-    sent = sum(len(talk.carrying(to_server=True)) for talk in counted.at(port=cache.port))
-    came = sum(len(talk.carrying(to_server=False)) for talk in counted.at(port=cache.port))
+    talks = counted.at(port=cache.port)
+    # The client asks first which commands there are; integers are replies that begin with a colon (RESP).
+    sent = sum(b"INCR" in packet.payload for talk in talks for packet in talk.carrying(to_server=True))
+    came = sum(packet.payload.startswith(b":") for talk in talks for packet in talk.carrying(to_server=False))
     yield Finding(
         "one-by-one",
         "Each command goes in a packet of its own, and waits for its reply",
         sent >= _COMMANDS and came >= _COMMANDS,
-        f"{_COMMANDS} commands: {sent} packets with commands, {came} with replies",
+        f"{_COMMANDS} commands: {many(sent, 'packet')} with commands, {came} with replies",
     )
     yield silent("socket", "By the unix socket no packet is sent", by_socket, worked=same.out.strip() == "hello")
 
