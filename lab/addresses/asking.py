@@ -186,8 +186,9 @@ def _answer(question: Question) -> dict[str, Any]:
     start_ns = time.monotonic_ns()
     addresses: list[str] = []
     text, number = None, None
+    name = question.name.encode("ascii")  # a str takes modules to encode, which another mount namespace may not have
     try:
-        found = socket.getaddrinfo(question.name, None, socket.AF_UNSPEC, socket.SOCK_STREAM, 0, question.flags)
+        found = socket.getaddrinfo(name, None, socket.AF_UNSPEC, socket.SOCK_STREAM, 0, question.flags)
     except socket.gaierror as error:
         number, text = error.errno, error.strerror
         again = {socket.EAI_AGAIN: "try-again"}

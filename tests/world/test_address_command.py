@@ -391,6 +391,19 @@ def test_what_ends_it_ends_those_who_ask_for_it(world, number):
     assert program.returncode == (130 if number == signal.SIGINT else -number)
 
 
+def test_a_c_library_without_such_sources_is_asked_as_programs_ask_it(world):
+    """As musl is, which has no ``__nss_configure_lookup``."""
+    code = (
+        "import json, lab.addresses.asking as asking; asking._configure = None\n"
+        "print(json.dumps(asking._answers('localhost', True)))"
+    )
+    files = {"/etc/hosts": BOTH, "/etc/nsswitch.conf": "hosts: files\n"}
+    with world.popen([sys.executable, "-c", code], files=files, stdout=subprocess.PIPE, text=True) as program:
+        found = json.loads(program.stdout.read())
+    assert (found["services"], found["decided_by"]) == ([], None)
+    assert set(found["programs"]["addresses"]) == {"127.0.0.1", "::1"}
+
+
 def test_sources_that_are_not_installed_and_those_that_end_the_search(told):
     found, _, _ = told("odd.example", hosts="127.0.0.9 odd.example\n", order="nosuch files [SUCCESS=return] dns")
     assert by_service(found)["nosuch"]["status"] == "not-installed"
