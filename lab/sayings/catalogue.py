@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.errors import UsageError
-from lab.sayings import binding, casting, hops, leaving, ranges, refusals, unspecified
+from lab.sayings import always, binding, casting, hops, leading, leaving, ranges, refusals, stack, unspecified
 from lab.sayings.claim import Claim
 
 __all__ = ["CLAIMS", "find"]
@@ -13,6 +13,9 @@ __all__ = ["CLAIMS", "find"]
 CLAIMS: tuple[Claim, ...] = (
     *ranges.CLAIMS,
     *leaving.CLAIMS,
+    *leading.CLAIMS,
+    *always.CLAIMS,
+    *stack.CLAIMS,
     *unspecified.CLAIMS,
     *binding.CLAIMS,
     *refusals.CLAIMS,

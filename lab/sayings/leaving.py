@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 from lab.errors import Unavailable
@@ -14,11 +16,37 @@ from lab.taps import nftables as nft
 
 __all__ = ["CLAIMS"]
 
-_PORT = 8080
+_PORT, _WEB_PORT = 8080, 8000
 _FAMILIES = (4, 6)
 _KINDS = ("tcp", "udp")
 _LINKS = ("lo", "veth")
 _FLOOD = 500
+_WEB_SERVER = f"""
+import http.server, socket
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"hello")
+    def log_message(self, *_):
+        pass
+class Server(http.server.HTTPServer):
+    address_family = socket.AF_INET6
+with Server(("::", {_WEB_PORT}), Page) as server:
+    print("ready", flush=True)
+    server.serve_forever()
+"""
+_WEB_CLIENT = f"""
+import http.client, sys
+for address in sys.argv[1:]:
+    client = http.client.HTTPConnection(address, {_WEB_PORT}, timeout=1)
+    try:
+        client.request("GET", "/")
+        answer = client.getresponse()
+        print(answer.status, answer.reason, answer.getheader("Server"), answer.read().decode())
+    except OSError as error:
+        print(error)
+"""
 
 
 def _all_three(scene: Scene, address: str, end: str = "near") -> int:
@@ -134,6 +162,49 @@ def _careless_rule(scene: Scene) -> None:
     scene.opened.enter_context(scene.world.firewall(FirewallRule(verdict="drop", protocol="udp")))
 
 
+# ---- as between machines ----
+
+
+def _same(scene: Scene) -> Iterator[Outcome]:
+    pages = _pages(scene)
+    for family in _FAMILIES:
+        here, there = LOOPBACK[family], scene.far("veth", family)
+        flags = []
+        for address, end, where in ((here, "near", "near:lo"), (there, "far", "near:veth")):
+            for kind in _KINDS:
+                scene.bind(address, _PORT, name="a service", kind=kind, end=end)
+            with scene.watched(where, filter=f"tcp and host {address}") as capture:
+                scene.ask(address, _PORT)
+            flags.append([str(frame["TCP"].flags) for frame in capture if frame["TCP"].flags != "A"])
+        case = f"a TCP conversation with {here} and one with the neighbour, {there}, without bare ACKs"
+        yield Outcome(case, flags[0] == flags[1] != [], f"{' '.join(flags[0])}; {' '.join(flags[1])}")
+        answers = [scene.ask(address, _PORT, kind="udp") for address in (here, there)]
+        alike = all(answer.came for answer in answers)
+        yield Outcome(f"a UDP question to {here} and to {there}", alike, f"{answers[0]}; {answers[1]}")
+        told = [pages[address] for address in (here, there)]
+        yield Outcome(f"a web page of {here} and of {there}", told[0] == told[1], f"{told[0]}; {told[1]}")
+
+
+def _pages(scene: Scene) -> dict[str, str]:
+    """What a web client prints of a server here and of one at the neighbour's, by the addresses that it asks."""
+    for end in ("near", "far"):
+        server = scene.opened.enter_context(
+            scene.world.popen([sys.executable, "-c", _WEB_SERVER], end=end, stdout=subprocess.PIPE, text=True)
+        )
+        scene.opened.callback(server.kill)
+        if server.stdout is None or not server.stdout.readline():
+            raise Unavailable("a web server did not start", errno=None, fix="See what it printed above")
+    addresses = [each for family in _FAMILIES for each in (LOOPBACK[family], scene.far("veth", family))]
+    done = scene.run(sys.executable, "-c", _WEB_CLIENT, *addresses)
+    return dict(zip(addresses, done.stdout.splitlines(), strict=True))
+
+
+def _reset_on_lo(scene: Scene) -> None:
+    # Without their ports, the rules would swallow the resets, too, which come in by lo like all else.
+    rules = (FirewallRule(verdict="tcp-reset", protocol="tcp", port=port, device="lo") for port in (_PORT, _WEB_PORT))
+    scene.opened.enter_context(scene.world.firewall(*rules))
+
+
 CLAIMS = (
     Claim(
         id="leaves-neighbour",
@@ -219,5 +290,21 @@ CLAIMS = (
         ),
         decided_by="loopback_xmit in drivers/net/loopback.c: it ends in __netif_rx, in no other device's queue",
         remember="Packets on lo stay there; but rules, ports and memory are those of the machine, lo or not.",
+    ),
+    Claim(
+        id="leaves-same",
+        says="Over loopback, TCP, UDP and HTTP work as between machines.",
+        statements=(8, 30, 47),
+        prediction="the same kinds of packets pass as with a neighbour, and the same page comes",
+        expected=HOLDS,
+        experiment=_same,
+        links=_LINKS,
+        refuted_by=Change(
+            text="a firewall resets TCP that comes in by lo",
+            make=_reset_on_lo,
+            becomes=IN_PART,
+        ),
+        decided_by="RFC 9293, 3.5 and 3.6; loopback_xmit in drivers/net/loopback.c: what is sent is received as it is",
+        remember="Loopback leaves out the card and the wire, and nothing above: the protocols are all there.",
     ),
 )

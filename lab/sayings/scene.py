@@ -87,7 +87,8 @@ class Scene:
     world: an open private world. files: texts that programs here see in place of this machine's files, by path.
     exhaustive: whether to ask all that there is rather than a sample. opened: is closed after the experiment, in
     reverse order. server_options: options (level, name, value) that servers here set before they bind, as their
-    authors would have. note: says something that belongs to the evidence, beside the outcomes.
+    authors would have. home: the end at which programs live that are to speak with themselves alone, apart from those
+    that experiment upon them. note: says something that belongs to the evidence, beside the outcomes.
     """
 
     def __init__(self, world: World, *, exhaustive: bool = False) -> None:
@@ -95,6 +96,7 @@ class Scene:
         self.files: dict[str, str] = {}
         self.opened = contextlib.ExitStack()
         self.server_options: list[tuple[int, int, int | bytes]] = []
+        self.home = "near"
         self.notes: list[str] = []
         self._servers: list[Server] = []
 
