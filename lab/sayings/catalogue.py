@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.errors import UsageError
-from lab.sayings import always, binding, casting, hops, leading, leaving, ranges, refusals, stack, unspecified
+from lab.sayings import (
+    always,
+    binding,
+    casting,
+    hops,
+    leading,
+    leaving,
+    ranges,
+    refusals,
+    sameness,
+    speed,
+    stack,
+    unspecified,
+)
 from lab.sayings.claim import Claim
 
 __all__ = ["CLAIMS", "find"]
@@ -21,6 +34,8 @@ CLAIMS: tuple[Claim, ...] = (
     *refusals.CLAIMS,
     *casting.CLAIMS,
     *hops.CLAIMS,
+    *sameness.CLAIMS,
+    *speed.CLAIMS,
 )
 
 

@@ -1,0 +1,124 @@
+"""Of speed: what lo is quicker than, and what limits it. Ratios of one run, as no machine's numbers are another's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from lab.firewall import FirewallRule
+from lab.sayings.claim import FALSE, HOLDS, IN_PART, Change, Claim, Outcome
+from lab.sayings.scene import LOOPBACK, Scene
+from lab.throughput import bulk
+from lab.units import format_bytes, format_ns
+
+__all__ = ["CLAIMS"]
+
+_LINKS = ("bridge", "router", "tun")
+_PINGS, _TURNS = 200, 3
+_MOMENT = "100ms"
+#: Rates within this factor are the same speed to a program.
+_ALIKE = 2.5
+_NETWORK, _MUCH_MORE = "100Mbit", 5
+#: Rules that each packet on lo is compared with, in the world where lo is slow.
+_RULES, _RULES_AT_ONCE = 500, 250
+
+
+def _links(scene: Scene) -> Iterator[Outcome]:
+    """The least of some medians for each link, taken in turn: what disturbs one of them disturbs all."""
+    ways = [(link, family) for link in ("lo", *_LINKS) for family in LOOPBACK]
+    taken: dict[tuple[str, int], list[float]] = {way: [] for way in ways}
+    for _turn in range(_TURNS):
+        for link, family in ways:
+            stream = scene.world.rtt(link, family=family, count=_PINGS)
+            taken[link, family].append(float(np.median(stream.rtt_ns)))
+    best = {way: min(medians) for way, medians in taken.items()}
+    for link in _LINKS:
+        for family in LOOPBACK:
+            lo_ns, other_ns = best["lo", family], best[link, family]
+            seen = f"{format_ns(lo_ns)} over lo, {format_ns(other_ns)} over {link}"
+            yield Outcome(f"a ping by IPv{family}, lo against {link}", lo_ns < other_ns, seen)
+
+
+def _many_rules(scene: Scene) -> None:
+    for group in range(_RULES // _RULES_AT_ONCE):
+        rules = [FirewallRule(device="lo", source=f"198.19.{group}.{each}") for each in range(_RULES_AT_ONCE)]
+        rules += [FirewallRule(device="lo", source=f"2001:2:0:{group}::{each:x}") for each in range(_RULES_AT_ONCE)]
+        for half in (rules[:_RULES_AT_ONCE], rules[_RULES_AT_ONCE:]):
+            scene.opened.enter_context(scene.world.firewall(*half))
+
+
+def _rate(scene: Scene, way: str, family: int | None = None) -> float:
+    """Bytes a second."""
+    moved = bulk(way, world=scene.world, family=family, duration=_MOMENT, warmup="20ms", rounds=2)
+    return float(moved.bytes_per_s["p50"] or 0)
+
+
+def _told(bytes_per_s: float) -> str:
+    return f"{format_bytes(round(bytes_per_s))} a second"
+
+
+def _memory(scene: Scene) -> Iterator[Outcome]:
+    over_lo = {family: _rate(scene, "lo", family=family) for family in LOOPBACK}
+    for other, case in (("unix-stream", "a unix socket, which crosses no network"), ("memcpy", "memory itself")):
+        rate = _rate(scene, other)
+        for family, mine in over_lo.items():
+            seen = f"{_told(mine)}, against {_told(rate)}"
+            yield Outcome(f"TCP over lo by IPv{family} against {case}", mine * _ALIKE > rate, seen)
+
+
+def _limited(scene: Scene) -> None:
+    scene.opened.enter_context(scene.world.firewall(FirewallRule(device="lo", over=_NETWORK)))
+
+
+def _limit(scene: Scene) -> Iterator[Outcome]:
+    limit = FirewallRule(device="veth", over=_NETWORK)
+    scene.opened.enter_context(scene.world.firewall(limit, end="far"))
+    for family in LOOPBACK:
+        network, mine = _rate(scene, "veth", family=family), _rate(scene, "lo", family=family)
+        seen = f"{_told(mine)} over lo, {_told(network)} over the network"
+        yield Outcome(f"TCP by IPv{family} beside a network of {_NETWORK}/s", mine > _MUCH_MORE * network, seen)
+
+
+CLAIMS = (
+    Claim(
+        id="speed-links",
+        says="Nothing on this machine is quicker to reach over a network than over loopback.",
+        statements=(48, 12),
+        prediction="a ping takes longer over every other link",
+        expected=HOLDS,
+        experiment=_links,
+        links=("lo", *_LINKS),
+        refuted_by=Change(
+            text=f"a firewall compares each packet on lo with {2 * _RULES:,} rules", make=_many_rules, becomes=FALSE
+        ),
+        decided_by="loopback_xmit in drivers/net/loopback.c hands a packet to the receiving side at once",
+        remember="lo is the shortest way, and still a way: each packet passes the whole stack, firewall included.",
+        captured=False,
+    ),
+    Claim(
+        id="speed-memory",
+        says="Over loopback data move at the speed of memory.",
+        statements=(48,),
+        prediction="TCP over lo moves as many bytes a second as a copy in memory",
+        expected=IN_PART,
+        experiment=_memory,
+        refuted_by=Change(text=f"a firewall drops what exceeds {_NETWORK}/s on lo", make=_limited, becomes=FALSE),
+        decided_by="tcp_sendmsg and tcp_recvmsg: every byte is copied twice, with headers, locks and wake-ups between",
+        remember="lo keeps up with a unix socket, as both copy through the kernel; memory alone is far quicker.",
+        captured=False,
+    ),
+    Claim(
+        id="speed-limit",
+        says="Loopback is not limited by the speed of a network.",
+        statements=(12, 18),
+        prediction="lo moves many times what the network can",
+        expected=HOLDS,
+        experiment=_limit,
+        links=("lo", "veth"),
+        refuted_by=Change(text=f"a firewall drops what exceeds {_NETWORK}/s on lo, too", make=_limited, becomes=FALSE),
+        decided_by="lo has no queue and no rate (noqueue, drivers/net/loopback.c): the CPU is its limit",
+        remember="What limits lo is the CPU, or a rule that somebody made.",
+        captured=False,
+    ),
+)
