@@ -41,6 +41,7 @@ def holders_elsewhere(
     having = [pid for inode, pid in _networks(root).items() if inode not in mine and _has(pid, port, root)]
     here = _cookie(socket_at)
     holders: list[Holder] = []
+    refused: list[str] = []
     notes: list[str] = []
     for pid in having[:MAX_NETWORKS]:
         try:
@@ -51,10 +52,12 @@ def holders_elsewhere(
                     holders += [each for each in found if each.state != "time-wait"]
         except Unavailable as error:
             if error.errno not in _GONE:
-                notes.append(
-                    f"port {port} is in use in the network of process {pid}, too, into which we may not look (not in "
-                    f"the way here): run it as root (sudo lab ports {port})"
-                )
+                refused.append(str(pid))
+    if refused:
+        notes.append(
+            f"port {port} is in use in other networks, too, into which we may not look (not in the way here): those of "
+            f"process {', '.join(refused)}; run it as root (sudo lab ports {port})"
+        )
     if len(having) > MAX_NETWORKS:
         notes.append(f"of {len(having):,} other networks that have the port, {MAX_NETWORKS} were looked into")
     return holders, notes

@@ -50,6 +50,7 @@ for name in ("a", "b"):
     study = lab.compare(links="lo", probes="udp", world="host", rounds=1, count=10, output=name)
     assert len(lab.Study.load(name).runs) == len(study.runs) == 2
     assert lab.doctor().items
+    assert lab.ports().to_json()["format"] == 1
     assert lab.Report(()).ok
     assert lab.Condition(link="veth").link == "veth"
     assert lab.Experiment(rounds=1).conditions()

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lab
-from lab.listeners import Answer, Binding, Listener, Program, Reach, bind_errno, free_port, list_listeners
+from lab.listeners import Answer, Binding, Listener, Program, Reach, bind_errno, free_port, list_listeners, networks
 from lab.listeners.asking import absent
 from lab.listeners.bound import all_bound, unseen
 from lab.listeners.findings import about_port, open_to_all, takes
@@ -514,3 +514,28 @@ def test_loopback_is_our_own():
     assert around.of("127.0.0.1") == around.of("127.255.255.254") == "lo"
     assert around.of("192.0.2.1") is None
     assert isinstance(reach("127.0.0.1", (4,), None, around), Reach)
+
+
+def test_networks_of_others_that_have_the_port(tmp_path, monkeypatch):
+    """Processes 5 and 6 share a network, 7 is in another, and both have the port; 8 is in one that has not."""
+    table = "  sl  local_address rem_address   st\n   0: 0100007F:1F90 00000000:0000 0A\n"
+    for pid, text in ((5, table), (7, table), (8, table.replace("1F90", "1F91"))):
+        (tmp_path / str(pid) / "net").mkdir(parents=True)
+        (tmp_path / str(pid) / "net" / "tcp").write_text(text)
+    (tmp_path / "6" / "net").mkdir(parents=True)
+    (tmp_path / "6" / "net" / "tcp").hardlink_to(tmp_path / "5" / "net" / "tcp")
+    tried = []
+
+    def refuse(pid, _links):
+        tried.append(pid)
+        raise lab.Unavailable("cannot join", errno=errno.EACCES, fix="Run as root")
+
+    monkeypatch.setattr(networks, "JoinedWorld", refuse)
+    found, (note,) = networks.holders_elsewhere(8080, root=tmp_path)
+    assert (found, tried) == ([], [5, 7])
+    assert "those of process 5, 7; run it as root (sudo lab ports 8080)" in note
+    own = (tmp_path / "6" / "net" / "tcp").stat().st_ino
+    tried.clear()
+    networks.holders_elsewhere(8080, own=[own], root=tmp_path)
+    assert tried == [7]
+    assert networks.holders_elsewhere(9090, root=tmp_path) == ([], [])

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -312,6 +313,22 @@ def test_what_is_dropped_on_its_way_out(world, family):
     with world.firewall(FirewallRule(verdict="drop", hook="output", protocol="udp", port=PORT)):
         (_tcp, udp) = world.ports(PORT, at=address, timeout="100ms").answers
     assert (udp.status, udp.errno) == ("filtered", errno.EPERM)
+
+
+def test_a_udp_server_that_answers_is_open(world, family):
+    address = LOOPBACK[family]
+    with serve(world, address, kind=socket.SOCK_DGRAM) as server:
+
+        def answer():
+            asked, client = server.recvfrom(100)
+            server.sendto(b"yes" + asked, client)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        (_tcp, udp) = world.ports(PORT, at=address, timeout="5s").answers
+        answering.join()
+    assert (udp.status, udp.errno) == ("open", None)
+    assert 0 < udp.rtt_ns < 5_000_000_000
 
 
 def test_a_redirected_port_is_of_no_socket(world):
