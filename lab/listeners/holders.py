@@ -134,11 +134,18 @@ def _holder(same: Sequence[Bound], programs: tuple[Program, ...], around: Surrou
         left_ns=max(each.left_ns for each in same) if nobodys else None,
         programs=programs,
         user="" if nobodys else (programs[0].user if programs else None) or user_name(each.uid),
-        reach=reach(address, families(each), device, around) if each.state in _TAKES_ALL else None,
+        reach=_reach(reach(address, families(each), device, around), network) if each.state in _TAKES_ALL else None,
         waiting=each.waiting if listens else None,
         room=each.room if listens else None,
         network=network,
     )
+
+
+def _reach(found: Reach, network: int | None) -> Reach:
+    """Seen from outside, what only its own machine reaches is what only its own network namespace does."""
+    if network is not None and found.kind in ("machine", "namespace"):
+        return Reach("namespace", "its own namespace only")
+    return found
 
 
 def _endpoint(address: str, port: int) -> str:

@@ -415,6 +415,7 @@ def test_a_holder_in_another_network_is_found(world, held_elsewhere):
     found, _notes = holders_elsewhere(PORT, socket_at=world.socket)
     (one,) = (each for each in found if each.network == held_elsewhere.pid)
     assert (one.address, one.state, one.reach.kind) == ("127.0.0.1", "listen", "namespace")
+    assert one.reach.who == "its own namespace only"
     report = world.ports(PORT)
     assert report.free  # it is in nobody's way
     assert report.here == ()
