@@ -83,27 +83,6 @@ def _refuse_neighbours(scene: Scene) -> None:
     scene.opened.enter_context(scene.world.firewall(*rules))
 
 
-def _local(scene: Scene) -> Iterator[Outcome]:
-    for family, address in LOOPBACK.items():
-        scene.serve(address, _PORT)
-        own = scene.near("veth", family)
-        answer = scene.ask(own, _PORT, end="far")
-        yield Outcome(f"a neighbour asks {own}", not answer.came, str(answer))
-    scene.world.sysctl("ipv4/conf/veth/route_localnet", 1, end="far")
-    for family, address in LOOPBACK.items():
-        # Without an address of its own there, the neighbour may send to ours.
-        scene.world.remove_address("lo", f"{address}/{8 if family == 4 else 128}", end="far")
-        scene.world.add_route(f"{address}/{_HOST[family]}", gateway=scene.near("veth", family), end="far")
-        with scene.watched("veth", filter=f"tcp dst port {_PORT} and dst host {address}") as capture:
-            answer = scene.ask(address, _PORT, end="far")
-        seen = f"{answer}; {len(capture)} such frames came in by veth"
-        yield Outcome(f"a neighbour sends to {address} by the wire", not answer.came, seen)
-
-
-def _route_localnet(scene: Scene) -> None:
-    scene.world.sysctl("ipv4/conf/veth/route_localnet", 1)
-
-
 def _own(scene: Scene) -> Iterator[Outcome]:
     _route_crosswise(scene)
     for family in LOOPBACK:
@@ -255,23 +234,6 @@ CLAIMS = (
         ),
         decided_by="compute_score in net/ipv4/inet_hashtables.c: a socket of AF_INET fits no packet of IPv6",
         remember="0.0.0.0 is open to every neighbour that asks by IPv4, and to none that asks by IPv6.",
-    ),
-    Claim(
-        id="any-local",
-        says="A server at 127.0.0.1 or ::1 can't be reached by a neighbour, whatever the neighbour does.",
-        statements=(7, 17, 21, 55),
-        prediction="even a neighbour that sends packets to 127.0.0.1 over the wire hears nothing",
-        expected=HOLDS,
-        experiment=_local,
-        links=("lo", "veth"),
-        refuted_by=Change(
-            text="this machine has net.ipv4.conf.veth.route_localnet=1, as some container networks do",
-            make=_route_localnet,
-            becomes=IN_PART,
-        ),
-        decided_by="ip_route_input_slow in net/ipv4/route.c (martian destination), ip6_rcv_core in "
-        "net/ipv6/ip6_input.c; RFC 1122, 3.2.1.3 (g), RFC 4291, 2.5.3",
-        remember="The kernel drops loopback addresses that come by a wire; route_localnet makes it stop, for IPv4.",
     ),
     Claim(
         id="any-own",

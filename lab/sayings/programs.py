@@ -16,10 +16,11 @@ from lab.errors import Unavailable
 
 if TYPE_CHECKING:
     from http.server import ThreadingHTTPServer
+    from socketserver import BaseServer
 
     from lab.sayings.scene import Scene, Server
 
-__all__ = ["chromium", "curl", "glibc", "python", "web"]
+__all__ = ["chromium", "connect", "curl", "each_program", "glibc", "listed", "python", "serving", "web"]
 
 #: How long a server looks for its end between two visitors.
 _POLL_S = 0.02
@@ -35,6 +36,19 @@ except OSError as error:
     names = {getattr(socket, name): name for name in dir(socket) if name.startswith("EAI_")}
     print(json.dumps(f"{names.get(error.errno, error.errno)} ({error.strerror})"))
 """
+#: Of create_connection: whom it reached, "" if nobody, and in words.
+_CONNECT = """
+import errno, json, socket, sys
+names = {getattr(socket, name): name for name in dir(socket) if name.startswith("EAI_")}
+try:
+    with socket.create_connection(sys.argv[1:3], timeout=2) as reached:
+        address = reached.getpeername()[0]
+        print(json.dumps([address, f"connected to {address}"]))
+except socket.gaierror as error:
+    print(json.dumps(["", f"{names.get(error.errno, error.errno)} ({error.strerror})"]))
+except OSError as error:
+    print(json.dumps(["", f"{errno.errorcode.get(error.errno, error)} ({error.strerror})"]))
+"""
 
 
 @contextlib.contextmanager
@@ -42,13 +56,21 @@ def web(scene: Scene, *addresses: str, port: int = 8080) -> Iterator[None]:
     """Web servers at these addresses, within the block; the title of each one's page is its address."""
     with contextlib.ExitStack() as ending:
         for address in addresses:
-            server = _page(address, scene.listen(address, port))
-            ending.callback(server.server_close)
-            thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), daemon=True)
-            thread.start()
-            ending.callback(thread.join)
-            ending.callback(server.shutdown)
+            ending.enter_context(serving(_page(address, scene.listen(address, port))))
         yield
+
+
+@contextlib.contextmanager
+def serving(server: BaseServer) -> Iterator[None]:
+    """A server of the standard library's that serves meanwhile."""
+    thread = threading.Thread(target=server.serve_forever, args=(_POLL_S,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def _page(title: str, listening: Server) -> ThreadingHTTPServer:
@@ -82,14 +104,26 @@ def python(scene: Scene, code: str, *arguments: str) -> str:
     """What a Python program prints."""
     done = scene.run(sys.executable, "-I", "-c", code, *arguments)
     if done.returncode:
-        raise Unavailable(f"python: {done.stderr.strip().splitlines()[-1]}", errno=None, fix="See lab doctor")
+        told = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
+        raise Unavailable(f"{sys.executable}: {told[-1]}", errno=None, fix="See that it works: lab doctor")
     return done.stdout.strip()
+
+
+def listed(found: list[str] | str) -> str:
+    """What ``glibc`` found, in words; an address that it tells twice, once."""
+    return found if isinstance(found, str) else ", then ".join(dict.fromkeys(found))
 
 
 def glibc(scene: Scene, host: str | None, *, family: int = socket.AF_UNSPEC, flags: int = 0) -> list[str] | str:
     """The addresses that ``getaddrinfo`` gives a program, in order; if there is none, the name of its error."""
     found: list[str] | str = json.loads(python(scene, _LOOK_UP, json.dumps([host, family, flags])))
     return found
+
+
+def connect(scene: Scene, host: str, port: int = 8080) -> tuple[str, str]:
+    """What a Python program reaches that tries all that glibc tells it, in order; as ``curl`` tells it."""
+    address, told = json.loads(python(scene, _CONNECT, host, str(port)))
+    return address, told
 
 
 def curl(scene: Scene, url: str) -> tuple[str, str]:
@@ -100,8 +134,8 @@ def curl(scene: Scene, url: str) -> tuple[str, str]:
     return (address, f"HTTP {status} from {address}") if status != "000" else ("", error)
 
 
-def chromium(scene: Scene, urls: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Each of these with what Chromium made of it, as ``curl`` tells it. Where it can't be had, none, and a note."""
+def chromium(scene: Scene, urls: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What Chromium made of each, as ``curl`` tells it. Where it can't be had, nothing, and a note."""
     popen = functools.partial(scene.world.popen, files=scene.files or None)
     try:
         visited = visits(urls, popen=popen, timeout_s=5)
@@ -109,5 +143,19 @@ def chromium(scene: Scene, urls: Sequence[str]) -> Iterator[tuple[str, str, str]
         scene.note(f"without Chromium: {error.reason}")
         return
     for visit in visited:
-        address = visit.address or "" if visit.loaded else ""
-        yield visit.url, address, f"HTTP {visit.status} from {address}" if visit.loaded else visit.error or "no page"
+        address = (visit.address or "") if visit.loaded else ""
+        yield address, f"HTTP {visit.status} from {address}" if visit.loaded else visit.error or "no page"
+
+
+def each_program(scene: Scene, *places: str, browser: bool = True) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Whom programs reach at places such as "localhost:8080": the name of each, and what it made of them, in order.
+
+    Each tells the address that it reached, "" if none, and says it in words. browser: also Chromium, which takes
+    longer than all the others.
+    """
+    split = [place.rsplit(":", 1) for place in places]
+    urls = [f"http://{place}/" for place in places]
+    yield "Python by glibc", [connect(scene, host.strip("[]"), int(port)) for host, port in split]
+    yield "curl", [curl(scene, url) for url in urls]
+    if browser and (seen := list(chromium(scene, urls))):
+        yield "Chromium", seen

@@ -64,8 +64,7 @@ def _refused(scene: Scene, what: str, address: str, port: int) -> Outcome:
 
 
 def _reset(scene: Scene) -> None:
-    rule = FirewallRule(verdict="tcp-reset", protocol="tcp", port=_PORT)
-    scene.opened.enter_context(scene.world.firewall(rule))
+    scene.refuse(*LOOPBACK.values(), port=_PORT)
 
 
 def _silence(scene: Scene) -> Iterator[Outcome]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import Unavailable, errno_name
+from lab.firewall import FirewallRule
 from lab.single import World
 
 if TYPE_CHECKING:
@@ -250,6 +251,13 @@ class Scene:
         hops = next((int.from_bytes(data[:4], sys.byteorder) for level, kind, data in told
                      if (level, kind) == _HOPS_TOLD[family]), None)  # fmt: skip
         return Answer(0, source=sender[0], local=local, hops=hops)
+
+    def refuse(self, *addresses: str, port: int) -> None:
+        """From now on a firewall resets what goes to this port of these addresses, as if nobody listened there."""
+        rules = [
+            FirewallRule(verdict="tcp-reset", protocol="tcp", port=port, destination=address) for address in addresses
+        ]
+        self.opened.enter_context(self.world.firewall(*rules))
 
     # ---- programs ----
 

@@ -6,9 +6,8 @@ import ipaddress
 import socket
 from collections.abc import Iterator
 
-from lab.firewall import FirewallRule
 from lab.sayings.claim import FALSE, HOLDS, IN_PART, Change, Claim, Outcome
-from lab.sayings.programs import chromium, curl, glibc, web
+from lab.sayings.programs import chromium, curl, glibc, listed, web
 from lab.sayings.scene import LOOPBACK, Scene, family_of
 from lab.taps.live import LiveCapture
 
@@ -75,28 +74,23 @@ def _url(scene: Scene) -> Iterator[Outcome]:
         for url in urls:
             address, told = curl(scene, url)
             yield Outcome(f"curl {url}", not address, told)
-        for url, address, told in chromium(scene, urls):
+        for url, (address, told) in zip(urls, chromium(scene, urls), strict=False):
             yield Outcome(f"Chromium at {url}", not address, told)
 
 
 def _reset_loopback(scene: Scene) -> None:
-    rules = [
-        FirewallRule(verdict="tcp-reset", protocol="tcp", port=_PORT, destination=each) for each in LOOPBACK.values()
-    ]
-    scene.opened.enter_context(scene.world.firewall(*rules))
+    scene.refuse(*LOOPBACK.values(), port=_PORT)
 
 
 def _passive(scene: Scene) -> Iterator[Outcome]:
     found = glibc(scene, None, flags=socket.AI_PASSIVE)
-    told = found if isinstance(found, str) else ", then ".join(found)
     first = found[0]
-    yield Outcome("getaddrinfo(None, AI_PASSIVE)", first == _UNSPECIFIED[4], told)
+    yield Outcome("getaddrinfo(None, AI_PASSIVE)", first == _UNSPECIFIED[4], listed(found))
     scene.serve(first, _PORT)
     for family, takes in ((4, True), (6, False)):
         answer = scene.ask(LOOPBACK[family], _PORT)
         yield Outcome(f"a server at the first, asked at {LOOPBACK[family]}", answer.came == takes, str(answer))
-    asking = glibc(scene, None)
-    scene.note(f"without AI_PASSIVE, for whoever asks: {asking if isinstance(asking, str) else ', then '.join(asking)}")
+    scene.note(f"without AI_PASSIVE, for whoever asks: {listed(glibc(scene, None))}")
 
 
 def _prefer_ipv6(scene: Scene) -> None:
