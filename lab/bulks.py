@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ import numpy.typing as npt
 
 from lab.checks import pick
 from lab.conditions import FAMILIES, NIC, pick_way
-from lab.doubts import machine_doubts
 from lab.errors import UsageError
 from lab.stats import median_interval
 from lab.units import format_bytes, format_ns
@@ -21,13 +19,11 @@ from lab.units import format_bytes, format_ns
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["BULK_PROBES", "Bulk", "BulkCondition", "Round", "bulk_doubts", "per_second"]
+__all__ = ["BULK_PROBES", "Bulk", "BulkCondition", "Round", "per_second"]
 
 #: What carries the bytes: two over any link, two that are no network, and one that is no message at all.
 BULK_PROBES = ("tcp", "udp", "unix-stream", "pipe", "memcpy")
 NETWORKED = ("tcp", "udp")
-#: Of a CPU's time, and preemptions a second: what is worth a warning.
-_NOISY, _PREEMPTIONS_PER_S = 0.02, 100
 _MIB = 1 << 20
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _WIDTH = 48
@@ -72,7 +68,8 @@ class Round:
 
     at_ns, received: int64, shape (n,): a look at the reader every 10 ms, from the beginning of the round on, and the
     bytes it had by then. bytes, duration_ns: of the measured part. total: bytes received, warm-up included, as are all
-    that follow. messages: that were sent. lost: datagrams; None where none can be.
+    that follow. messages: that were sent. lost: datagrams; None where none can be. overrun: those of them that the
+    kernel dropped as the reader's buffer was full.
     near_cpu_ns, far_cpu_ns: CPU time of the writer and of the reader. near_switches, far_switches: how often each
     slept, and was preempted. retransmits: TCP segments that were sent again; None: not TCP. late: whether bytes that
     the kernel had taken did not come.
@@ -85,6 +82,7 @@ class Round:
     total: int
     messages: int
     lost: int | None
+    overrun: int | None
     duplicates: int
     reordered: int
     foreign: int
@@ -236,7 +234,8 @@ class Bulk:
             return [*lines, *self._warnings()]
         ci = rates["p50_ci"]
         between = f" ({per_second(ci[0])} to {per_second(ci[1])})" if ci else ""
-        lines.append(f"p50 {per_second(rates['p50'])}{between}, rounds {_span(rates)}")
+        of_rounds = f", rounds {_span(rates)}" if len(self.rounds) > 1 else ""
+        lines.append(f"p50 {per_second(rates['p50'])}{between}{of_rounds}")
         if over["p50"] is not None:
             lines.append(f"every 10 ms: p10 {per_second(over['p10'])}, p90 {per_second(over['p90'])}, {_span(over)}")
         spent = [f"{end} {format_ns(s * 1e9 * _MIB)}" for end, s in self.cpu_s_per_byte.items() if s is not None]
@@ -264,60 +263,9 @@ class Bulk:
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
-def bulk_doubts(
-    link: str,
-    rounds: Sequence[Round],
-    cpus: Sequence[int],
-    document: dict[str, Any],
-    runs: Sequence[dict[str, Any]],
-    room: int | None,
-) -> list[str]:
-    """What a reader of the figures should know, each with a remedy.
-
-    cpus: that were used. document, runs: as of ``lab.doubts.machine_doubts``. room: bytes of the reader's buffer.
-    """
-    found = []
-    lost, sent = sum(each.lost or 0 for each in rounds), sum(each.messages for each in rounds)
-    if lost:
-        found.append(
-            f"{lost / sent:.1%} of the datagrams were lost: the writer is faster than the reader, whose buffer "
-            f"({format_bytes(room or 0)}) is full; raise net.core.rmem_max, or use --probe tcp, which waits"
-        )
-    if any(each.late for each in rounds):
-        found.append("bytes that were sent did not come within 2 s; look for a rule that drops them (nft list ruleset)")
-    if wrong := sum(each.wrong for each in rounds):
-        found.append(f"{wrong:,} bytes were not what was sent; see what the link does to them (lab capture {link})")
-    if again := sum(each.retransmits or 0 for each in rounds):
-        found.append(
-            f"TCP sent {again:,} segments again, lost or acknowledged late (a busy machine?); see lab capture {link}"
-        )
-    if foreign := sum(each.foreign for each in rounds):
-        found.append(f"{foreign:,} datagrams were none of ours and were ignored; something else uses this network")
-    found += machine_doubts({**document, "noise": None}, runs)
-    found += _stolen(rounds, cpus, document["noise"])
-    return found
-
-
-def _stolen(rounds: Sequence[Round], cpus: Sequence[int], noise: dict[str, Any]) -> Iterator[str]:
-    """CPU time that something else had, before and after, and meanwhile."""
-    looks = [*(noise["before"] or ()), *(noise["after"] or ())]
-    for cpu in cpus:
-        of = [look for look in looks if look["cpu"] == cpu]
-        stolen = sum(look["stolen_ns"] for look in of) / max(1, sum(look["duration_ns"] for look in of))
-        if stolen > _NOISY:
-            yield (
-                f"CPU {cpu} lost {stolen:.0%} of its time to something else, and so do these rates; stop other "
-                "programs, or choose quieter CPUs with --cpus"
-            )
-    preempted = sum(each.near_switches[1] + each.far_switches[1] for each in rounds)
-    lasted_s = sum(int(each.at_ns[-1]) for each in rounds if len(each.at_ns)) / 1e9
-    if len(cpus) > 1 and preempted > _PREEMPTIONS_PER_S * lasted_s:
-        yield f"other programs took the CPUs {preempted:,} times meanwhile; stop them, or choose other CPUs with --cpus"
-
-
 _COUNTED = (
-    "total", "messages", "lost", "duplicates", "reordered", "foreign", "wrong", "retransmits", "late", "near_cpu_ns",
-    "far_cpu_ns",
+    "total", "messages", "lost", "overrun", "duplicates", "reordered", "foreign", "wrong", "retransmits", "late",
+    "near_cpu_ns", "far_cpu_ns",
 )  # fmt: skip
 
 

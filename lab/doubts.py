@@ -1,17 +1,21 @@
 """What a reader of the figures should know before resting on them, each with a remedy. Pure.
 
-``doubts`` are about one condition, ``machine_doubts`` about the machine during a study or a single stream: a line each,
-at most once, and only on evidence that the figures were touched.
+``doubts`` are about one condition, ``bulk_doubts`` about many bytes, ``machine_doubts`` about the machine during a
+study or a single stream: a line each, at most once, and only on evidence that the figures were touched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lab.conditions import largest_payload
+from lab.units import format_bytes
 
-__all__ = ["doubts", "machine_doubts"]
+if TYPE_CHECKING:
+    from lab.bulks import Round
+
+__all__ = ["bulk_doubts", "doubts", "machine_doubts"]
 
 #: What hits one probe in a hundred is seen in p99; what hits fewer, in the tail that few rest on.
 _SEEN = 0.01
@@ -19,6 +23,8 @@ _SEEN = 0.01
 _DEEP_US = 20
 #: Preemptions a second by which another process is told from the odd kernel thread, and how many show a rate at all.
 _PREEMPTIONS_PER_S, _MIN_PREEMPTIONS = 50, 3
+#: Of the time of a CPU that moves bytes, and preemptions a second there: what is worth a warning.
+_NOISY, _BULK_PREEMPTIONS_PER_S = 0.02, 100
 
 
 def doubts(
@@ -163,3 +169,65 @@ def _unpolled(runs: Sequence[Document], asked: bool) -> str | None:
 
 def _cpus(names: Mapping[str, Any]) -> str:
     return f"CPU {', '.join(names)}" if len(names) < 5 else f"{len(names)} CPUs"
+
+
+# ---- many bytes ----
+
+
+def bulk_doubts(
+    link: str,
+    rounds: Sequence[Round],
+    cpus: Sequence[int],
+    document: Document,
+    runs: Sequence[Document],
+    room: int | None,
+) -> list[str]:
+    """What a reader of the figures should know, each with a remedy.
+
+    cpus: that were used. document, runs: as of ``machine_doubts``. room: bytes of the reader's buffer.
+    """
+    found = []
+    sent = sum(each.messages for each in rounds)
+    overrun = sum(each.overrun or 0 for each in rounds)
+    under_way = sum(each.lost or 0 for each in rounds) - overrun
+    if overrun:
+        found.append(
+            f"{overrun / sent:.1%} of the datagrams were lost as the writer is faster than the reader, whose buffer "
+            f"({format_bytes(room or 0)}) was full; raise net.core.rmem_max, or use --probe tcp, which waits"
+        )
+    if under_way > 0:
+        found.append(
+            f"{under_way / sent:.1%} of the datagrams were lost on their way: a queue was full, a rule dropped them, "
+            f"or the link is made to lose them; see lab capture {link}"
+        )
+    if any(each.late for each in rounds):
+        found.append("bytes that were sent did not come within 2 s; look for a rule that drops them (nft list ruleset)")
+    if wrong := sum(each.wrong for each in rounds):
+        found.append(f"{wrong:,} bytes were not what was sent; see what the link does to them (lab capture {link})")
+    if again := sum(each.retransmits or 0 for each in rounds):
+        found.append(
+            f"TCP sent segments again {again:,} times: they were lost, or acknowledged late (a busy machine?); "
+            f"lab capture {link} shows which"
+        )
+    if foreign := sum(each.foreign for each in rounds):
+        found.append(f"{foreign:,} datagrams were none of ours and were ignored; something else uses this network")
+    found += machine_doubts({**document, "noise": None}, runs)
+    found += _stolen(rounds, cpus, document["noise"])
+    return found
+
+
+def _stolen(rounds: Sequence[Round], cpus: Sequence[int], noise: Document) -> Iterator[str]:
+    """CPU time that something else had, before and after, and meanwhile."""
+    looks = [*(noise["before"] or ()), *(noise["after"] or ())]
+    for cpu in cpus:
+        of = [look for look in looks if look["cpu"] == cpu]
+        stolen = sum(look["stolen_ns"] for look in of) / max(1, sum(look["duration_ns"] for look in of))
+        if stolen > _NOISY:
+            yield (
+                f"CPU {cpu} lost {stolen:.0%} of its time to something else, and so do these rates; stop other "
+                "programs, or choose quieter CPUs with --cpus"
+            )
+    preempted = sum(each.near_switches[1] + each.far_switches[1] for each in rounds)
+    lasted_s = sum(int(each.at_ns[-1]) for each in rounds if len(each.at_ns)) / 1e9
+    if len(cpus) > 1 and preempted > _BULK_PREEMPTIONS_PER_S * lasted_s:
+        yield f"other programs took the CPUs {preempted:,} times meanwhile; stop them, or choose other CPUs with --cpus"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import numpy as np
 import pytest
 
 from lab.accounts import Accounts
-from lab.bulks import Bulk, BulkCondition, Round, bulk_doubts, per_second
+from lab.bulks import Bulk, BulkCondition, Round, per_second
+from lab.cli.throughput import bulk as command
+from lab.doubts import bulk_doubts
 from lab.errors import UsageError
 from lab.native.throughput import BulkOutcome
-from lab.throughput import _bytes, _measured, _placement, _size, _way, bulk
+from lab.throughput import _bytes, _placement, _size, _way, bulk
+from lab.transfers import measured as measured_round
 
 MS = 1_000_000
 QUIET = {"noise": {"before": [], "after": []}, "power": {}, "experiment": {}, "host": {}}
@@ -41,7 +45,7 @@ def outcome(seen, **more):
 
 
 def measured(seen, c=None, accounts=None, **more):
-    return _measured(c or condition(), outcome(seen, **more), accounts or Accounts())
+    return measured_round(c or condition(), outcome(seen, **more), accounts or Accounts())
 
 
 def made(*rounds, c=None, **more):
@@ -178,12 +182,14 @@ def test_what_is_doubtful_is_told_with_a_remedy(more, said):
 
 def test_lost_datagrams_and_segments_are_told():
     c = condition(probe="udp", size=1000)
-    (text,) = doubts(measured([1000], c, sent=4000, arrived=1))
-    assert text.startswith("75.0% of the datagrams were lost")
-    assert "426 kB" in text
+    run = measured_round(c, outcome([1000], sent=4000, arrived=1), Accounts(), overrun=2)
+    full, lossy = doubts(run)
+    assert full.startswith("50.0% of the datagrams were lost as the writer is faster")
+    assert "426 kB" in full
+    assert lossy.startswith("25.0% of the datagrams were lost on their way")
     tcp = {"near": {"rtt_ns": 1, "retransmits": 3}, "far": {"rtt_ns": 1, "retransmits": 0}}
     (text,) = doubts(measured([1], accounts=Accounts(tcp=tcp)))
-    assert text.startswith("TCP sent 3 segments again")
+    assert text.startswith("TCP sent segments again 3 times")
 
 
 def test_a_busy_cpu_is_told_and_both_ends_on_one_preempt_each_other():
@@ -278,6 +284,15 @@ def test_the_placement_is_two_cpus_where_there_are_two(monkeypatch):
 def test_what_can_never_work_is_refused_before_anything_is_opened(options, said):
     with pytest.raises(UsageError, match=said):
         bulk(**options)
+
+
+def test_the_command_line_has_the_defaults_of_python():
+    options = {name: each.default for name, each in inspect.signature(command).parameters.items()}
+    ours = {name: each.default for name, each in inspect.signature(bulk).parameters.items()}
+    assert options.keys() - {"ipv4", "ipv6", "as_json"} == ours.keys() - {"family"}
+    assert {name: value for name, value in options.items() if name in ours} == {
+        name: value for name, value in ours.items() if name in options
+    }
 
 
 def test_conditions_are_told_apart():
