@@ -42,7 +42,7 @@ def _port_test(stage: Stage) -> Iterator[Finding]:
     stage.show([*closed.talks[:1], *filtered.talks[:1], *rejected.talks[:1]])
     greeting = greeted.out.startswith("220 ") and greeted.code == 0
     yield handshake(opened.at(stage.loopback, _OPEN), "server")
-    yield Finding("open", "An open port answers: the service tells its name", greeting, f"curl: {quoted(greeted.out)}")
+    yield Finding("open", "An open port answers: the service tells its name", greeting, _said(greeted))
     says = "A closed port is refused at once: SYN, and RST comes back"
     yield Finding("closed", says, refused(closed.talks) and second.code == _COULD_NOT, _told(closed, second))
     yield _silence(filtered, third)
@@ -63,7 +63,7 @@ def _silence(step: Step, done: Done) -> Finding:
 
 def _told(step: Step, done: Done) -> str:
     each = "; ".join(f"{talk.protocol}: {talk.opening()}" for talk in step.talks)
-    return f"{each or 'no packet'}; curl: {quoted(done.out)}"
+    return f"{each or 'no packet'}; {_said(done)}"
 
 
 def _admin_panel(stage: Stage) -> Iterator[Finding]:
@@ -101,8 +101,13 @@ def _admin_panel(stage: Stage) -> Iterator[Finding]:
 
 
 def _outcome(talks: Sequence[Talk], done: Done) -> str:
-    what = "the page" if _PAGE in done.out else quoted(done.out)
-    return f"{talks[0].opening() if talks else 'no packet here'}; curl: {what}"
+    what = "curl: the page" if _PAGE in done.out else _said(done)
+    return f"{talks[0].opening() if talks else 'no packet here'}; {what}"
+
+
+def _said(done: Done) -> str:
+    """What curl printed; its errors begin with its name."""
+    return f"curl: {quoted(done.out.removeprefix('curl: '))}"
 
 
 CASES = (
