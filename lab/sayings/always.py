@@ -154,7 +154,7 @@ def _in_fresh_namespace(scene: Scene) -> dict[str, Any]:
     scene.files.setdefault(_STARTUP, "")
     done = scene.run(sys.executable, "-c", _IN_FRESH, _STARTUP, sys.executable, "-c", _LOOK_ROUND)
     if done.returncode:
-        fix = "Allow user namespaces (sysctl user.max_user_namespaces)"
+        fix = "Raise user.max_net_namespaces and user.max_user_namespaces"
         raise Unavailable(done.stderr.strip() or "no network namespace", errno=None, fix=fix)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
