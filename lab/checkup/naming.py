@@ -2,94 +2,92 @@
 
 from __future__ import annotations
 
-import queue
-import socket
-import threading
-from collections.abc import Iterator
+import errno
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from lab.addresses.looking import address
+from lab.addresses.names import NameFacts
 from lab.checkup.findings import Item
-from lab.checkup.hosts import HostsLine, is_loopback, lines_for, nameservers, services
-from lab.checkup.network import LOOPBACK, Network
-from lab.errors import errno_name
+from lab.checkup.network import LOOPBACK, Network, is_loopback
+from lab.errors import Unavailable, UsageError, errno_name
 from lab.texts import printable
 
-__all__ = ["NAME", "Names", "look_up", "naming"]
+__all__ = ["NAME", "Line", "Names", "look_up", "naming"]
 
 NAME = "localhost"
-_PATIENCE_S = 3.0
 _WINDOWS = "C:\\Windows\\System32\\drivers\\etc\\hosts, as administrator (localhost is answered without a line, too)"
 _MACOS = "/etc/hosts, by sudo"
 _COST = "programs that ask localhost fail; until then, give them 127.0.0.1"
+_STATUSES = {
+    "not-found": "knows no such name",
+    "not-asked": "not asked, as it is another machine's and names of localhost stay on this one",
+    "not-installed": "not installed",
+    "no-answer": "silent",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of /etc/hosts that has the name: its number, from 1, and its address."""
+
+    number: int
+    address: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"line {self.number} ({printable(self.text)})"
 
 
 @dataclass(frozen=True)
 class Names:
     """What is known of a name: localhost, or one below it.
 
-    lines: of /etc/hosts that have it; unread: why there are none, if that can't be read. services: what nsswitch.conf
-    has asked, in turn. servers: of resolv.conf. given: what getaddrinfo(3) gives programs, in its order, or None where
-    it isn't asked, as in the network of another process; failure: what it says instead.
+    lines: of /etc/hosts that have it; unread: the errno of reading that. addresses: what programs are given, in order;
+    decided_by: the source that this is from, by its name in nsswitch.conf(5), if it is known. sources: what each of
+    them says, in turn. failure: why nobody could be asked.
     """
 
     name: str
-    lines: tuple[HostsLine, ...]
-    unread: str
-    services: tuple[str, ...]
-    servers: tuple[str, ...]
-    given: tuple[str, ...] | None
+    lines: tuple[Line, ...] = ()
+    unread: int | None = None
+    addresses: tuple[str, ...] = ()
+    decided_by: str | None = None
+    sources: tuple[str, ...] = ()
     failure: str = ""
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """What programs are given, or would be by the file."""
-        if self.given is not None:
-            return self.given
-        return tuple(line.address for line in self.lines) if "files" in self.services else ()
 
 
 def look_up(network: Network, name: str = NAME) -> Names:
-    """Reads the files, and asks the resolver if this is the network of its own; takes three seconds at most."""
-    unread = ""
+    """Asks each source of names in that network, but no DNS beyond this machine; see ``lab.address``."""
     try:
-        lines = lines_for(network.file("/etc/hosts").read_text(errors="replace"), name)
-    except OSError as error:
-        lines, unread = [], errno_name(error.errno or 0)
-    switch, resolv = (_read(network, path) for path in ("/etc/nsswitch.conf", "/etc/resolv.conf"))
-    given, failure = _resolve(name) if network.own else (None, "")
-    return Names(name, tuple(lines), unread, services(switch), tuple(nameservers(resolv)), given, failure)
+        told = address(name, world=network.place)
+    except (Unavailable, UsageError) as error:
+        return Names(name, failure=str(error))
+    if not isinstance(told, NameFacts):
+        return Names(name, failure=f"{name} is no name")
+    lines = [Line(each["number"], each["address"], each["text"]) for each in told.hosts_file["lines"] if each["valid"]]
+    default = " (127.0.0.1, as /etc/resolv.conf names no server)" if told.resolver["default"] else ""
+    return Names(
+        name,
+        tuple(lines),
+        told.hosts_file["errno"],
+        told.programs.addresses,
+        told.decided_by,
+        tuple(_said(each.service or "", each.status, each.addresses, each.text, default) for each in told.sources),
+    )
 
 
-def _read(network: Network, path: str) -> str:
-    """A file that need not be there: what is asked without it is known."""
-    try:
-        return network.file(path).read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def _resolve(name: str) -> tuple[tuple[str, ...], str]:
-    """What getaddrinfo gives, each address once, or what it says; a dead resolver is waited for briefly."""
-    answers: queue.Queue[tuple[tuple[str, ...], str]] = queue.Queue()
-
-    def ask() -> None:
-        try:
-            found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-        except OSError as error:  # gaierror is one
-            answers.put(((), f"getaddrinfo: {error.strerror}"))
-        else:
-            answers.put((tuple(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found)), ""))
-
-    # Nothing can end it before its own time is over: it is left behind, and doesn't keep the process.
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        return answers.get(timeout=_PATIENCE_S)
-    except queue.Empty:
-        return (), f"getaddrinfo has no answer within {_PATIENCE_S:.0f} s"
+def _said(service: str, status: str, addresses: Sequence[str], text: str | None, default: str) -> str:
+    """What one source says."""
+    server = default if service == "dns" else ""
+    return f"{service}{server}: {', '.join(addresses) or _STATUSES.get(status) or text or status}"
 
 
 def naming(known: Names, families: tuple[int, ...]) -> Iterator[Item]:
     """The items hosts and localhost. families: those that loopback has here."""
+    if known.failure:
+        yield Item("localhost", "partial", known.failure, "Examine it from there", "what localhost is isn't known")
+        return
     yield _hosts(known, families)
     yield _localhost(known, families)
 
@@ -97,98 +95,70 @@ def naming(known: Names, families: tuple[int, ...]) -> Iterator[Item]:
 def _hosts(known: Names, families: tuple[int, ...]) -> Item:
     """Whether /etc/hosts says what it should; no trouble if it says nothing, and another service does."""
     if known.unread or not known.lines:
-        evidence = (
-            f"/etc/hosts can't be read: {known.unread}" if known.unread else "/etc/hosts has no line for localhost"
-        )
-        lines = ", ".join(f"“{LOOPBACK[family]} {NAME}”" for family in families or (4,))
-        fix = f"Add to /etc/hosts, as root: {lines}"
+        evidence = "/etc/hosts has no line for localhost"
+        if known.unread:
+            evidence = f"/etc/hosts can't be read: {errno_name(known.unread)}"
+        fix = f"Add to /etc/hosts, as root: {_wanted([LOOPBACK[family] for family in families or (4,)])}"
+        if known.unread == errno.EACCES:
+            fix = "chmod a+r /etc/hosts, as root"
         if known.addresses and all(map(is_loopback, known.addresses)):
-            cost = "it rests on another service, which programs that read the file alone don't ask"
-            return Item("hosts", "partial", evidence, fix, cost, windows=_WINDOWS, macos=_MACOS)
+            cost = "it rests on another source, which programs that read the file alone don't ask"
+            return Item("hosts", "partial", evidence, fix, cost)
         return Item("hosts", "missing", evidence, fix, _COST, windows=_WINDOWS, macos=_MACOS)
     astray = [line for line in known.lines if not is_loopback(line.address)]
     if astray:
-        evidence = f"/etc/hosts, {_said(astray)}: not loopback"
-        line = f"“{_instead(astray[0])} {NAME}”"
+        evidence = f"/etc/hosts, {', '.join(map(str, astray))}: not loopback"
+        line = _wanted([LOOPBACK[6] if ":" in astray[0].address else LOOPBACK[4]])
         fix = f"Have line {astray[0].number} of /etc/hosts say {line}, as root; and ask who changed it"
         return Item("hosts", "missing", evidence, fix, _COST, windows=_WINDOWS, macos=_MACOS)
-    evidence = f"/etc/hosts, {_said(known.lines)}"
-    lacking = [
-        LOOPBACK[family] for family in families if LOOPBACK[family] not in {line.address for line in known.lines}
-    ]
+    evidence = f"/etc/hosts, {', '.join(map(str, known.lines))}"
+    have = {*known.addresses, *(line.address for line in known.lines)}
+    lacking = [LOOPBACK[family] for family in families if LOOPBACK[family] not in have]
     if not lacking:
         return Item("hosts", "ok", evidence)
     return Item(
         "hosts",
         "partial",
         f"{evidence}; no line for {' or '.join(lacking)}",
-        f"Add to /etc/hosts, as root: {', '.join(f'“{address} {NAME}”' for address in lacking)}",
+        f"Add to /etc/hosts, as root: {_wanted(lacking)}",
         f"a server that listens on {' or '.join(lacking)} alone isn't reached as localhost",
     )
 
 
 def _localhost(known: Names, families: tuple[int, ...]) -> Item:
     """What programs are given."""
-    addresses = known.addresses
-    if not addresses:
-        asked = f"{known.failure}; " if known.failure else ""
-        evidence = f"localhost is nothing: {asked}asked in turn: {_services(known)}"
-        if known.given is None:
-            evidence = f"the files say nothing of localhost, and {_services(known)} aren't asked in another's network"
+    if not known.addresses:
+        evidence = f"localhost is nothing: {'; '.join(known.sources)}"
         return Item("localhost", "missing", evidence, "See hosts, above", _COST, windows=_WINDOWS, macos=_MACOS)
-    told = "; ".join(f"{address} by {_source(known, address)}" for address in addresses)
-    astray = [address for address in addresses if not is_loopback(address)]
+    told = ", then ".join(known.addresses)
+    evidence = f"localhost is {told}, by {_source(known)}"
+    astray = [address for address in known.addresses if not is_loopback(address)]
     if astray:
-        fix = (
-            "See hosts, above" if known.lines else f"Add “127.0.0.1 {NAME}” to /etc/hosts; or mend {_source(known, '')}"
-        )
-        evidence = f"localhost is {told}: {', '.join(astray)} is not loopback"
-        return Item(
-            "localhost",
-            "missing",
-            evidence,
-            fix,
-            "programs that ask localhost go elsewhere",
-            windows=_WINDOWS,
-            macos=_MACOS,
-        )
-    order = " (programs try them in this order)" if len(addresses) > 1 else ""
-    dead = [address for address in addresses if (6 if ":" in address else 4) not in families]
+        fix = "See hosts, above"
+        if known.decided_by != "files":
+            fix = f"Add {_wanted([LOOPBACK[4]])} to /etc/hosts; or mend the source {known.decided_by}"
+        evidence += f": {', '.join(astray)} is not loopback"
+        cost = "programs that ask localhost go elsewhere"
+        return Item("localhost", "missing", evidence, fix, cost, windows=_WINDOWS, macos=_MACOS)
+    dead = [address for address in known.addresses if (6 if ":" in address else 4) not in families]
     if dead:
         return Item(
             "localhost",
             "partial",
-            f"localhost is {told}{order}, but this network has no {', '.join(dead)}",
+            f"{evidence}, but this network has no {', '.join(dead)}",
             "See host-ipv4 and host-ipv6, above",
             "programs that try the first address alone fail",
         )
-    return Item("localhost", "ok", f"localhost is {told}{order}")
+    return Item("localhost", "ok", evidence)
 
 
-def _source(known: Names, address: str) -> str:
-    """Which source an address of localhost is from: the file, or whatever is asked beside it."""
-    lines = [line for line in known.lines if line.address == address]
-    if lines and "files" in known.services:
-        return f"/etc/hosts, line {lines[0].number}"
-    others = [service for service in known.services if service != "files"]
-    return f"{' or '.join(others) or 'no service'} of nsswitch.conf"
+def _source(known: Names) -> str:
+    """Which source decides, and by which lines, if it is the file."""
+    numbers = [str(line.number) for line in known.lines if line.address in known.addresses]
+    if known.decided_by == "files" and numbers:
+        return f"/etc/hosts, line{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)}"
+    return f"{known.decided_by} of /etc/nsswitch.conf" if known.decided_by else "a source that isn't known"
 
 
-def _services(known: Names) -> str:
-    """Services, and what DNS rests on."""
-    texts = []
-    for service in known.services:
-        if service == "dns":
-            servers = ", ".join(known.servers) or "no nameserver in /etc/resolv.conf, so 127.0.0.1"
-            texts.append(f"dns ({servers})")
-        else:
-            texts.append(service)
-    return printable(", ".join(texts))
-
-
-def _said(lines: list[HostsLine] | tuple[HostsLine, ...]) -> str:
-    return printable(", ".join(map(str, lines)))
-
-
-def _instead(line: HostsLine) -> str:
-    return LOOPBACK[6] if ":" in line.address else LOOPBACK[4]
+def _wanted(addresses: Sequence[str]) -> str:
+    return ", ".join(f"“{each} {NAME}”" for each in addresses)

@@ -1,28 +1,21 @@
-"""The network whose loopback is examined, and what can be asked of it: sockets, sysctls, files, devices and routes."""
+"""The network whose loopback is examined, and what can be asked of it: sockets, sysctls, devices and routes."""
 
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.errors import Unavailable, UsageError
-from lab.taps.netlink import ask, attributes, dump
+from lab.errors import Unavailable, UsageError, errno_name
+from lab.taps.rtnetlink import IFF_UP, addresses, decision, interfaces
 from lab.world import Place
 
-__all__ = ["LOOPBACK", "Device", "Network", "Route", "family_of"]
+__all__ = ["LOOPBACK", "Device", "Network", "Route", "family_of", "is_loopback"]
 
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 
-# linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h
-_LINK, _ADDRESS, _ROUTE = struct.Struct("=BxHiII"), struct.Struct("=4BI"), struct.Struct("=8BI")
-_RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
-_IFLA_IFNAME, _IFLA_MTU, _IFA_ADDRESS, _IFA_LOCAL, _RTA_DST, _RTA_OIF = 3, 4, 1, 2, 1, 4
-_IFF_UP = 1
-_KINDS = {1: "unicast", 2: "local", 3: "broadcast", 5: "multicast"}
 #: What the kernel says where a route of such a kind decides, or where there is none (rt_error of fib_props).
 _REFUSALS = {
     errno.EINVAL: "blackhole",
@@ -54,7 +47,7 @@ class Route:
 
 
 class Network:
-    """A network and the files that its programs see. Nothing is changed in it.
+    """A network. Nothing is changed in it.
 
     place: where its sockets are opened. whose: for prose. own: whether it is that of this process.
     """
@@ -66,7 +59,6 @@ class Network:
         self.whose = "this machine's own" if self.own else f"process {pid}'s"
         self._pid = pid
         self._proc = Path("/proc/self" if self.own else f"/proc/{pid}")
-        self._root = Path(f"/proc/{pid}/root") if place.kind.isdecimal() else Path("/")
 
     def socket_at(self, family: int, type_: int, proto: int = 0) -> socket.socket:
         """A socket of this network. Raises Unavailable."""
@@ -85,60 +77,41 @@ class Network:
             return text
         return f"in that network (nsenter --target {self._pid} --net): {text}"
 
-    def file(self, path: str) -> Path:
-        """A file, by the name that the programs of this network know it by."""
-        return self._root / path.lstrip("/")
-
     def table(self, name: str) -> str:
         """A file below /proc/net, as this network has it. Raises OSError."""
         return (self._proc / "net" / name).read_text()
 
     def device(self, name: str = "lo") -> Device | None:
         """An interface; None if there is none of that name. Raises Unavailable."""
-        with self._routing() as channel:
-            links = [
-                (_LINK.unpack_from(message), attributes(message[_LINK.size :]))
-                for message in dump(channel, _RTM_GETLINK, bytes(_LINK.size))
-            ]
-            addresses = list(dump(channel, _RTM_GETADDR, bytes(_ADDRESS.size)))
-        for (_, _, index, flags, _), told in links:
-            if told[_IFLA_IFNAME].rstrip(b"\0").decode() == name:
-                (mtu,) = struct.unpack("=I", told[_IFLA_MTU])
-                return Device(index, bool(flags & _IFF_UP), mtu, tuple(_addresses(addresses, index)))
-        return None
+        own = [each for each in interfaces(self.socket_at) if each.name == name]
+        if not own:
+            return None
+        index = own[0].index
+        have = tuple((each.address, each.prefix) for each in addresses(self.socket_at) if each.interface == index)
+        return Device(index, bool(own[0].flags & IFF_UP), own[0].mtu, have)
 
     def route(self, address: str) -> Route:
         """The route that the kernel would take to an address. Raises Unavailable."""
-        family = family_of(address)
-        packed = socket.inet_pton(family, address)
-        request = _ROUTE.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, 0)
-        request += struct.pack("=HH", 4 + len(packed), _RTA_DST) + packed
-        with self._routing() as channel:
-            try:
-                message = ask(channel, _RTM_GETROUTE, request)
-            except OSError as error:
-                if error.errno in _REFUSALS:
-                    return Route(_REFUSALS[error.errno])
-                raise Unavailable(f"the route to {address}", errno=error.errno, fix="See lo, above") from error
-        kind = _ROUTE.unpack_from(message)[7]
-        told = attributes(message[_ROUTE.size :])
-        (interface,) = struct.unpack("=i", told.get(_RTA_OIF, bytes(4)))
-        return Route(_KINDS.get(kind, f"of the kind {kind}"), interface)
-
-    def _routing(self) -> socket.socket:
-        return self.socket_at(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-
-
-def _addresses(messages: list[bytes], interface: int) -> Iterator[tuple[str, int]]:
-    """Those of one interface, each with its prefix length."""
-    for message in messages:
-        family, prefix, _, _, index = _ADDRESS.unpack_from(message)
-        told = attributes(message[_ADDRESS.size :])
-        packed = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS)  # the other is the peer's, if there is one
-        if index == interface and packed and family in (socket.AF_INET, socket.AF_INET6):
-            yield socket.inet_ntop(family, packed), prefix
+        try:
+            found = decision(self.socket_at, address)
+        except OSError as error:
+            if isinstance(error, Unavailable):
+                raise
+            number = error.errno or 0
+            return Route(_REFUSALS.get(number, errno_name(number)))
+        return Route(found.kind, found.interface)
 
 
 def family_of(address: str) -> socket.AddressFamily:
     """AF_INET6 if it has a colon, else AF_INET."""
     return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def is_loopback(address: str) -> bool:
+    """127.0.0.0/8, ::1, and 127.0.0.0/8 mapped into IPv6."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return bool((mapped or found).is_loopback)

@@ -12,9 +12,8 @@ from lab.checkup.facts import Facts, rules_of
 from lab.checkup.filtering import stopped, unreadable
 from lab.checkup.findings import Item
 from lab.checkup.holding import Holding, bound_to, hold, port_item, process
-from lab.checkup.hosts import is_loopback
 from lab.checkup.naming import NAME, Names
-from lab.checkup.network import LOOPBACK, Network
+from lab.checkup.network import LOOPBACK, Network, is_loopback
 from lab.checkup.reaching import Attempt
 from lab.checkup.targets import Target, bracketed
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from lab.checks import check_count
-from lab.checkup.hosts import is_loopback
 from lab.checkup.naming import NAME
-from lab.checkup.network import LOOPBACK
+from lab.checkup.network import LOOPBACK, is_loopback
 from lab.errors import UsageError
 
 __all__ = ["Target", "bracketed", "parse_target"]

@@ -12,9 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from lab.checkup.asking import Reply, ask, ask_in_turn
 from lab.checkup.findings import Item
-from lab.checkup.hosts import is_loopback
 from lab.checkup.naming import NAME, Names
-from lab.checkup.network import LOOPBACK, Network, family_of
+from lab.checkup.network import LOOPBACK, Network, family_of, is_loopback
 from lab.checkup.targets import bracketed
 from lab.errors import errno_name
 

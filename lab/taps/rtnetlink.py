@@ -21,7 +21,7 @@ __all__ = [
 _ATTRIBUTE = struct.Struct("=HH")  # rtattr: length, type
 _LINK, _ADDRESS, _ROUTE = struct.Struct("=BxHiII"), struct.Struct("=4BI"), struct.Struct("=8BI")
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_STATS64 = 1, 3, 23
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_STATS64 = 1, 3, 4, 23
 _RX_DROPPED = 6  # its place in rtnl_link_stats64
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFA_FLAGS = 8
@@ -41,13 +41,14 @@ Attributes = dict[int, bytes]
 
 @dataclass(frozen=True)
 class Interface:
-    """``hardware``: ARPHRD_*. ``mac``: as text, zeros where it has none."""
+    """``hardware``: ARPHRD_*. ``mac``: as text, zeros where it has none. ``mtu``: in bytes."""
 
     index: int
     name: str
     flags: int
     hardware: int
     mac: str
+    mtu: int = 0
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,9 @@ def interfaces(socket_at: SocketAt) -> list[Interface]:
     for (_family, hardware, index, flags, _), attributes in _dump(socket_at, _RTM_GETLINK, _LINK, socket.AF_UNSPEC):
         mac = attributes.get(_IFLA_ADDRESS, b"")
         text = mac.hex(":") if len(mac) == 6 else "00:00:00:00:00:00"
-        found.append(Interface(index, attributes[_IFLA_IFNAME].rstrip(b"\0").decode(), flags, hardware, text))
+        name = attributes[_IFLA_IFNAME].rstrip(b"\0").decode()
+        (mtu,) = struct.unpack("=I", attributes.get(_IFLA_MTU, bytes(4)))
+        found.append(Interface(index, name, flags, hardware, text, mtu))
     return found
 
 

@@ -8,7 +8,8 @@ import pytest
 
 import lab
 from lab.checkup.findings import Item, Report
-from lab.checkup.hosts import is_loopback, lines_for, nameservers, services
+from lab.checkup.naming import Line, Names, naming
+from lab.checkup.network import is_loopback
 from lab.checkup.packets import packets_of
 from lab.checkup.reaching import Attempt
 from lab.checkup.rules import Chain, Expression, Rule, Rules, Set, Verdict
@@ -20,44 +21,55 @@ ECHO = Attempt("127.0.0.1", "icmp", "silence")
 SYN = Attempt("::1", "tcp", "silence", port=8080)
 
 
-# ---- files ----
+# ---- names ----
+
+
+V4, V6, AWAY = (
+    Line(number, each, f"{each} localhost") for number, each in enumerate(("127.0.0.1", "::1", "10.0.0.1"), 1)
+)
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("known", "families", "wanted"),
     [
-        ("127.0.0.1 localhost\n", [(1, "127.0.0.1")]),
-        ("# 127.0.0.1 localhost\n::1\tip6-localhost LOCALHOST # me\n", [(2, "::1")]),
-        ("127.0.0.1 localhosts local.host\nlocalhost 127.0.0.1\n", []),
-        ("999.0.0.1 localhost\n\n  127.0.0.1   a localhost b", [(3, "127.0.0.1")]),
-        ("fe80::1%lo localhost\n10.0.0.1 localhost", [(1, "fe80::1%lo"), (2, "10.0.0.1")]),
-        ("", []),
+        (Names("localhost", (V4, V6), None, ("::1", "127.0.0.1"), "files"), (4, 6), {"hosts": "ok", "localhost": "ok"}),
+        (Names("localhost", (V4,), None, ("127.0.0.1",), "files"), (4,), {"hosts": "ok", "localhost": "ok"}),
+        (Names("localhost", (V4,), None, ("127.0.0.1",), "files"), (4, 6), {"hosts": "partial", "localhost": "ok"}),
+        (
+            Names("localhost", (V4, V6), None, ("::1", "127.0.0.1"), "files"),
+            (4,),
+            {"hosts": "ok", "localhost": "partial"},
+        ),
+        (Names("localhost", (), None, ("::1",), "myhostname"), (4, 6), {"hosts": "partial", "localhost": "ok"}),
+        (Names("localhost", (), 2, ("127.0.0.1",), "dns"), (4, 6), {"hosts": "partial", "localhost": "ok"}),
+        (Names("localhost", (), 2), (4, 6), {"hosts": "missing", "localhost": "missing"}),
+        (
+            Names("localhost", (V4, AWAY), None, ("127.0.0.1", "10.0.0.1"), "files"),
+            (4, 6),
+            {"hosts": "missing", "localhost": "missing"},
+        ),
+        (Names("localhost", (), None, ("10.0.0.1",), "dns"), (4, 6), {"hosts": "missing", "localhost": "missing"}),
+        (Names("localhost", failure="nobody could be asked"), (4, 6), {"localhost": "partial"}),
     ],
 )
-def test_lines_of_a_hosts_file(text, wanted):
-    assert [(line.number, line.address) for line in lines_for(text, "localhost")] == wanted
+def test_what_is_concluded_of_localhost(known, families, wanted):
+    items = {item.id: item for item in naming(known, families)}
+    assert {name: item.status for name, item in items.items()} == wanted
+    assert all(item.fix and item.cost for item in items.values() if item.status != "ok")
 
 
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        ("hosts: files dns", ("files", "dns")),
-        ("hosts:\tfiles mdns4 [NOTFOUND=return] dns myhostname # x", ("files", "mdns4", "dns", "myhostname")),
-        ("passwd: db\nhosts: dns\n", ("dns",)),
-        ("hosts: resolve [!UNAVAIL=return] files", ("resolve", "files")),
-        ("#hosts: dns", ("files", "dns")),
-        ("", ("files", "dns")),
-    ],
-)
-def test_services_of_nsswitch(text, wanted):
-    assert services(text) == wanted
-
-
-def test_nameservers():
-    assert nameservers("search lan\nnameserver 127.0.0.53\nnameserver ::1\nnameserver\n#nameserver 1.1.1.1\n") == [
-        "127.0.0.53",
-        "::1",
+def test_localhost_tells_its_source():
+    (item,) = [
+        each
+        for each in naming(Names("localhost", (V4, V6), None, ("::1", "127.0.0.1"), "files"), (4, 6))
+        if each.id == "localhost"
     ]
+    assert item.evidence == "localhost is ::1, then 127.0.0.1, by /etc/hosts, lines 1 and 2"
+    (item,) = [
+        each for each in naming(Names("localhost", (), None, ("10.0.0.1",), "dns"), (4, 6)) if each.id == "localhost"
+    ]
+    assert "by dns of /etc/nsswitch.conf" in item.evidence
+    assert "mend the source dns" in item.fix
 
 
 @pytest.mark.parametrize(

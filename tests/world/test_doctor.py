@@ -162,7 +162,7 @@ def test_an_empty_resolver_matters_only_where_the_file_says_nothing(doctor):
     assert well(doctor("no-resolver")["localhost"])
     found = doctor("no-resolver", "no-localhost", "files-and-dns")["localhost"]
     assert found["status"] == "missing"
-    assert "no nameserver in /etc/resolv.conf, so 127.0.0.1" in found["evidence"]
+    assert "127.0.0.1, as /etc/resolv.conf names no server" in found["evidence"]
     assert "etc\\hosts" in found["windows"]
 
 
