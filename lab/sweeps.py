@@ -25,6 +25,7 @@ from lab.errors import UsageError
 from lab.interrupts import noted
 from lab.native.stop import Stop
 from lab.native.sweep import BATCH, SweepLoop
+from lab.units import format_ns
 from lab.world.ends import pass_only_echo_replies
 from lab.world.place import Place
 
@@ -119,7 +120,7 @@ class Sweep:
         each_ns = self.duration_ns / max(1, self.sent)
         yield (
             f"{self.answered:,} of {self.asked:,} addresses answered, from {self.first} on, in "
-            f"{self.duration_ns / 1e9:.1f} s ({each_ns / 1000:.1f} us each)"
+            f"{format_ns(self.duration_ns)} ({format_ns(each_ns)} each)"
         )
         if self.asked < self.count:
             yield f"interrupted: {self.count - self.asked:,} more were not asked"

@@ -235,7 +235,7 @@ static int try_all(struct sweeper *s) {
         s->open = 0;
         error = send_batch(s, n);
         if (!error) error = settle_batch(s);
-        if (sweep->asked < s->next) __atomic_store_n(&sweep->asked, s->next, __ATOMIC_RELAXED);
+        if (!error && sweep->asked < s->next) __atomic_store_n(&sweep->asked, s->next, __ATOMIC_RELAXED);
     }
     return error;
 }

@@ -31,6 +31,7 @@ TSAN = "thread"
 
 CANNOT_RUN = 77  # the program's exit code for a case that this machine can't run
 LIMIT_S = 60
+BUILD_LIMIT_S = 300
 
 
 def missing(reason: str) -> NoReturn:
@@ -70,7 +71,7 @@ def build(folder: Path, sanitizers: str) -> tuple[str, ...]:
         missing(f"-fsanitize={sanitizers} can't run here: {tried.stderr.strip()}")
     wraps = [f"-Wl,--wrap={name}" for name in WRAPPED]
     files = [*SOURCES, *sorted(HERE.glob("*.c"))]
-    built = run(cc, *flags, f"-I{NATIVE}", *files, "-o", program, *wraps, "-lm")
+    built = run(cc, *flags, f"-I{NATIVE}", *files, "-o", program, *wraps, "-lm", timeout=BUILD_LIMIT_S)
     assert built.returncode == 0, built.stderr
     return (*launcher, str(program))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
+import os
+import socket
 
 import numpy as np
 import pytest
@@ -13,7 +16,8 @@ from lab.bulks import Bulk, BulkCondition, Round, per_second
 from lab.cli.throughput import bulk as command
 from lab.doubts import bulk_doubts
 from lab.errors import UsageError
-from lab.native.throughput import BulkOutcome
+from lab.native.stop import Stop
+from lab.native.throughput import MAX_MESSAGE, BulkOutcome, BulkSpec, move_bytes
 from lab.throughput import _bytes, _placement, _size, _way, bulk
 from lab.transfers import measured as measured_round
 
@@ -299,3 +303,56 @@ def test_conditions_are_told_apart():
     assert str(condition()) == "lo IPv4 tcp"
     assert str(condition(link="pipe", family=None, probe="pipe")) == "pipe"
     assert Round.__dataclass_params__.frozen
+
+
+# ---- the loop ----
+
+
+def spec(**more):
+    return BulkSpec(**{"kind": "unix-stream", "far_cpu": min(os.sched_getaffinity(0)), "size": 1000} | more)
+
+
+def test_all_bytes_are_moved_whole():
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with near, far:
+        asked = spec(out_fd=near.fileno(), in_fd=far.fileno(), duration_ns=10**10, limit_bytes=123_456, verify=True)
+        found = move_bytes(asked, Stop())
+    assert found.error is None
+    assert found.sent == found.received == 123_456
+    assert found.wrong == 0
+    assert found.begun_ns < found.last_ns
+
+
+def test_an_end_that_is_gone_is_told():
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    other, idle = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with near, other:
+        far.close()
+        idle.close()
+        found = move_bytes(spec(out_fd=near.fileno(), in_fd=other.fileno(), duration_ns=10**10), Stop())
+    assert found.error is not None
+    assert found.error.errno in (errno.EPIPE, errno.ECONNRESET)
+    assert "measure again" in str(found.error)
+
+
+def test_a_stopped_transfer_ends_at_once():
+    stop = Stop()
+    stop.set()
+    found = move_bytes(spec(kind="memcpy", far_cpu=-1, duration_ns=10**10), stop)
+    assert found.received == 0
+    assert found.error is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"size": MAX_MESSAGE + 1},
+        {"duration_ns": 0},
+        {"duration_ns": 10**13},
+        {"limit_bytes": 1 << 63},
+        {"interval_ns": 0},
+    ],
+)
+def test_numbers_of_a_transfer_out_of_range_are_refused(more):
+    with pytest.raises(UsageError, match="out of range"):
+        move_bytes(spec(**{"kind": "memcpy", "far_cpu": -1, "duration_ns": 1000} | more), Stop())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.errors import UsageError
+from lab.errors import Unavailable, UsageError
+from lab.native.stop import Stop
+from lab.native.sweep import SweepLoop
 from lab.sweeps import Sweep, _range_of, _runs
 
 
@@ -60,7 +64,7 @@ def test_a_sweep_tells_who_is_missing():
     assert found.answers("127.0.1.0")
     assert not found.answers("127.0.0.253")
     text = str(found).splitlines()
-    assert text[0].startswith("4 of 8 addresses answered, from 127.0.0.250 on, in 1.2 s")
+    assert text[0].startswith("4 of 8 addresses answered, from 127.0.0.250 on, in 1.23 s")
     assert "interrupted: 2 more were not asked" in text
     assert "2 were silent, asked 3 times" in text
     assert "2 were refused by the kernel: EACCES (Permission denied)" in text
@@ -109,3 +113,38 @@ def test_all_of_the_range_is_loopback():
 def test_other_ranges_are_refused(first, count, said):
     with pytest.raises(UsageError, match=said):
         _range_of(first, count)
+
+
+# ---- the loop ----
+
+
+def loop(fd, **more):
+    return SweepLoop(
+        fd, **{"icmp_id": 1, "first": 127 << 24, "count": 10, "tries": 1, "nonce": 1, "patience_ns": 0} | more
+    )
+
+
+def test_what_is_no_socket_is_told():
+    near, far = os.pipe()
+    try:
+        asking = loop(near)
+        with pytest.raises(Unavailable, match="no good any more, after 0 requests") as raised:
+            asking.run(Stop())
+    finally:
+        os.close(near)
+        os.close(far)
+    assert raised.value.errno == errno.ENOTSOCK
+    assert asking.asked == asking.sent == 0
+    assert not asking.answered.any()
+
+
+@pytest.mark.parametrize("more", [{"tries": 0}, {"tries": 101}, {"icmp_id": 1 << 16}, {"patience_ns": -1}])
+def test_numbers_out_of_range_are_refused(more):
+    with pytest.raises(UsageError, match="out of range"):
+        loop(0, **more).run(Stop())
+
+
+@pytest.mark.parametrize("more", [{"nonce": 1 << 64}, {"first": -1}, {"first": 1 << 32}, {"tries": 1 << 31}])
+def test_numbers_that_do_not_fit_are_refused_at_once(more):
+    with pytest.raises(UsageError, match="out of range"):
+        loop(0, **more)
