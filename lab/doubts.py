@@ -206,7 +206,7 @@ def bulk_doubts(
         found.append(f"{wrong:,} bytes were not what was sent; see what the link does to them (lab capture {link})")
     if again := sum(each.retransmits or 0 for each in rounds):
         found.append(
-            f"TCP sent segments again {again:,} times: they were lost, or acknowledged late (a busy machine?); "
+            f"TCP had to send segments again ({again:,}): they were lost, or acknowledged late (a busy machine?); "
             f"lab capture {link} shows which"
         )
     if foreign := sum(each.foreign for each in rounds):

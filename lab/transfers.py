@@ -17,6 +17,7 @@ from lab.bulks import Bulk, BulkCondition, Round
 from lab.conditions import Condition
 from lab.cpus import assigned, parse_cpus
 from lab.doubts import bulk_doubts
+from lab.errors import Unavailable
 from lab.host import host
 from lab.interrupts import noted
 from lab.native.stop import Stop
@@ -63,6 +64,10 @@ class Transfers:
             given = None if asked is None else parse_cpus(asked, "inline")
             return Cpus(given[0] if given else max(os.sched_getaffinity(0)), None)
         if asked is None:
+            allowed = os.sched_getaffinity(0)
+            if self._condition.placement == "cross-cpu" and len(allowed) < 2:
+                what = f"the writer and the reader need a CPU each, and this process may use {len(allowed)}"
+                raise Unavailable(what, errno=None, fix="Allow more with taskset, or give --placement same-cpu")
             return choose_cpus(self._about, wired=self._wired)
         return assigned(parse_cpus(asked, self._condition.placement), self._about, wired=self._wired)
 

@@ -15,7 +15,7 @@ from lab.accounts import Accounts
 from lab.bulks import Bulk, BulkCondition, Round, per_second
 from lab.cli.throughput import bulk as command
 from lab.doubts import bulk_doubts
-from lab.errors import UsageError
+from lab.errors import Unavailable, UsageError
 from lab.native.stop import Stop
 from lab.native.throughput import MAX_MESSAGE, BulkOutcome, BulkSpec, move_bytes
 from lab.throughput import _bytes, _placement, _size, _way, bulk
@@ -193,7 +193,7 @@ def test_lost_datagrams_and_segments_are_told():
     assert lossy.startswith("25.0% of the datagrams were lost on their way")
     tcp = {"near": {"rtt_ns": 1, "retransmits": 3}, "far": {"rtt_ns": 1, "retransmits": 0}}
     (text,) = doubts(measured([1], accounts=Accounts(tcp=tcp)))
-    assert text.startswith("TCP sent segments again 3 times")
+    assert text.startswith("TCP had to send segments again (3)")
 
 
 def test_a_busy_cpu_is_told_and_both_ends_on_one_preempt_each_other():
@@ -270,6 +270,12 @@ def test_the_placement_is_two_cpus_where_there_are_two(monkeypatch):
     assert _placement("memcpy", None, None) == "inline"
     monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0})
     assert _placement("tcp", None, None) == "same-cpu"
+
+
+def test_two_cpus_are_asked_for_where_there_is_one(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0})
+    with pytest.raises(Unavailable, match="give --placement same-cpu"):
+        bulk("pipe", placement="cross-cpu")
 
 
 @pytest.mark.parametrize(
