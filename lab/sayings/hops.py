@@ -35,7 +35,7 @@ def _quick(scene: Scene) -> Iterator[Outcome]:
     for family, address in LOOPBACK.items():
         stream = scene.world.rtt("lo", family=family, count=_PINGS, timeout="20ms")
         came = stream.received
-        median_ns = sorted(stream.rtt_ns)[came // 2] if came else None
+        median_ns = int(sorted(stream.rtt_ns)[came // 2]) if came else None
         seen = f"{came} of {_PINGS} came, half of them within {format_ns(median_ns)}" if came else "none came"
         yield Outcome(f"{_PINGS} pings of {address}", median_ns is not None and median_ns < _LONGEST_NS, seen)
 

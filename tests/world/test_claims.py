@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 import lab
@@ -21,6 +23,7 @@ def tried(claim, missing, *, refuted):
         missing(f"{claim.id}: {verdict.evidence}")
     assert verdict.outcomes
     assert all(outcome.case and outcome.evidence for outcome in verdict.outcomes)
+    json.dumps(verdict.to_json())
     return verdict
 
 
@@ -40,8 +43,6 @@ def test_its_refuting_world_turns_it_round(claim, missing):
 
 
 def test_without_rights_every_claim_has_a_status(run):
-    import json
-
     done = run("claims", "--json", faults=("no-rights",), timeout=300)
     assert done.returncode == 0, done.stderr
     items = {item["id"]: item for item in json.loads(done.stdout)["items"]}
