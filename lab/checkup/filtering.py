@@ -29,6 +29,7 @@ _DOES = {
 }
 _MAX_RULES, _MAX_ADDRESSES = 5, 3
 _READ = "Run lab doctor as root (CAP_NET_ADMIN), or look yourself: sudo nft list ruleset, or sudo iptables -S"
+_LEGACY = "Look yourself: sudo iptables-legacy -S; sudo ip6tables-legacy -S"
 _STAYS = "it is back when the rules are loaded again, by whatever has them on disk (nftables.conf, ufw, firewalld …)"
 _OWNED = "End the program that made this table, which goes with it (nft list ruleset names it)"
 _COST = "what it stops fails on loopback"
@@ -44,7 +45,12 @@ def firewall(facts: Facts) -> Iterator[Item]:
         return
     found = list(stopped(facts.rules, failed))
     yield from found
-    if not found:
+    if failed and not found and facts.legacy:
+        evidence = (
+            f"{failed[0]}, and no rule of nf_tables stops it: iptables-legacy has rules ({', '.join(facts.legacy)})"
+        )
+        yield Item("firewall", "denied", f"{evidence}, which can't be read here", _LEGACY, _COST)
+    elif not found:
         looking = sum(1 for chain in facts.rules.chains.values() if chain.hook)
         what = (
             f"none of nf_tables' {looking} chains stops what was tried on lo" if looking else "nf_tables has no chains"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -63,10 +64,13 @@ class Report:
     def __str__(self) -> str:
         """A block a finding, 80 columns wide, under the heading of its group; the links together, at the end."""
         parts = []
+        said: set[str] = set()
         for group, heading in GROUPS.items():
             items = [item for item in self.items if item.group == group and not item.crosses]
             if items:
-                parts.append([heading, *(line for item in items for line in _block(item, item.id, item.evidence))])
+                parts.append(
+                    [heading, *(line for item in items for line in _block(item, item.id, item.evidence, said))]
+                )
         links = [item for item in self.items if item.crosses]
         if links:
             parts.append([_LINKS, *(line for item in links for line in _link_block(item))])
@@ -74,14 +78,20 @@ class Report:
 
     __repr__ = __str__
 
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
 
 def _link_block(item: Item) -> list[str]:
     needs = f" (needs {item.needs})" if item.needs else ""
     return _block(item, item.id.removeprefix("link-"), f"{item.crosses}{needs}")
 
 
-def _block(item: Item, name: str, text: str) -> list[str]:
-    """Lines for one finding: its status, its name and `text`, then what is wrong, what it costs and what mends it."""
+def _block(item: Item, name: str, text: str, said: set[str] | None = None) -> list[str]:
+    """Lines for one finding: its status, its name and `text`, then what is wrong, what it costs and what mends it.
+
+    said: what was said of other systems before, and isn't said again.
+    """
     indent = " " * 24
 
     def wrapped(head: str, text: str) -> str:
@@ -93,11 +103,12 @@ def _block(item: Item, name: str, text: str) -> list[str]:
         ("", item.evidence if item.crosses and item.status != "ok" else ""),
         ("costs: ", item.cost),
         ("mend: ", item.fix),
-        ("Windows: ", item.windows),
-        ("macOS: ", item.macos),
+        *(each for each in (("Windows: ", item.windows), ("macOS: ", item.macos)) if each[1] not in (said or ())),
     )
+    if said is not None:
+        said |= {item.windows, item.macos}
     lines = [wrapped(f"{item.status:7} {name:15} ", text)]
-    return lines + [wrapped(indent, label + said) for label, said in more if said]
+    return lines + [wrapped(indent, label + each) for label, each in more if each]
 
 
 #: Looks at one thing, and tells what it found.

@@ -128,7 +128,7 @@ def _hosts(known: Names, families: tuple[int, ...]) -> Item:
 def _localhost(known: Names, families: tuple[int, ...]) -> Item:
     """What programs are given."""
     if not known.addresses:
-        evidence = f"localhost is nothing: {'; '.join(known.sources)}"
+        evidence = f"localhost has no address: {'; '.join(known.sources)}"
         return Item("localhost", "missing", evidence, "See hosts, above", _COST, windows=_WINDOWS, macos=_MACOS)
     told = ", then ".join(known.addresses)
     evidence = f"localhost is {told}, by {_source(known)}"

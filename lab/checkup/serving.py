@@ -68,7 +68,7 @@ def _item(
     bad = "missing" if host == target.host else "partial"
     astray = [address for address in addresses if not is_loopback(address)]
     if astray or not addresses:
-        why = f"{host} is {astray[0]}, which isn't asked" if astray else f"{host} is nothing"
+        why = f"{host} is {astray[0]}, which isn't asked" if astray else f"{host} has no address"
         fix = "See hosts and localhost, above" if host == NAME else _BELOW.format(host=host)
         return Item(name, bad, f"{url}: {why}", fix, f"nobody reaches it as {host}")
     reply, failed = ask_in_turn(replies[address] for address in addresses)

@@ -44,7 +44,7 @@ def web(network: Network, known: Names, see: list[str]) -> Iterator[Item]:
         yield _reached("web-localhost", reply or failed[-1], NAME, see)
         return
     astray = [address for address in known.addresses if not is_loopback(address)]
-    why = f"localhost is {astray[0]}, which isn't asked" if astray else "localhost is nothing"
+    why = f"localhost is {astray[0]}, which isn't asked" if astray else "localhost has no address"
     yield Item("web-localhost", "missing", why, "See localhost, above", _COST)
 
 

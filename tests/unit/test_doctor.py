@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import struct
+from dataclasses import replace
 
 import pytest
 
 import lab
+from lab.checkup.facts import Facts
+from lab.checkup.filtering import firewall
 from lab.checkup.findings import Item, Report
 from lab.checkup.naming import Line, Names, naming
-from lab.checkup.network import is_loopback
+from lab.checkup.network import Device, Route, is_loopback
 from lab.checkup.packets import packets_of
 from lab.checkup.reaching import Attempt
 from lab.checkup.rules import Chain, Expression, Rule, Rules, Set, Verdict
@@ -265,6 +269,45 @@ def test_rules_in_words(rule, wanted):
 
 def test_a_chain_that_jumps_to_itself_comes_to_an_end():
     assert met(ruleset([verdict(JUMP, b"helper")], helper=[[verdict(JUMP, b"helper")]])) == []
+
+
+# ---- what rules are blamed for ----
+
+
+@pytest.fixture
+def facts():
+    """Of a network in which all is well but that 127.0.0.1 answers no echo request."""
+    device = Device(1, True, 65536, (("127.0.0.1", 8), ("::1", 128)))
+    routes = {"127.0.0.1": Route("local", 1), "::1": Route("local", 1)}
+    return Facts(None, device, routes, {4: None, 6: None}, (), (ECHO,), Rules({}, {}), None, ())
+
+
+def test_rules_of_the_old_iptables_are_suspected_where_no_other_is_to_blame(facts):
+    assert [item.status for item in firewall(facts)] == ["ok"]
+    (item,) = firewall(replace(facts, legacy=("filter",)))
+    assert item.status == "denied"
+    assert "iptables-legacy has rules (filter), which can't be read here" in item.evidence
+    assert "sudo iptables-legacy -S" in item.fix
+    (item,) = firewall(replace(facts, legacy=("filter",), rules=ruleset([*ICMP, verdict(DROP)])))
+    assert "ip protocol icmp drop" in item.evidence or "meta l4proto icmp drop" in item.evidence
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [{"ignores": (4,)}, {"bound": {4: 99, 6: None}}, {"device": None}, {"device": Device(1, False, 65536, ())}],
+    ids=["deaf", "no address", "no lo", "lo down"],
+)
+def test_no_rule_is_blamed_for_what_fails_anyway(facts, cause):
+    assert [item.status for item in firewall(replace(facts, rules=None, refused=errno.EPERM))] == ["denied"]
+    (item,) = firewall(replace(facts, rules=None, refused=errno.EPERM, **cause))
+    assert item.status == "ok"
+    assert "can't be read: EPERM" in item.evidence
+
+
+def test_a_kernel_without_nf_tables(facts):
+    (item,) = firewall(replace(facts, rules=None, refused=errno.EPROTONOSUPPORT))
+    assert item.status == "ok"
+    assert "no nf_tables" in item.evidence
 
 
 # ---- reports ----

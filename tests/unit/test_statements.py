@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lab.checkup.examining import CHECKS
 from lab.cli.commands import app
 from lab.sayings.catalogue import CLAIMS
 from lab.sayings.claim import DEPENDS, FALSE, HOLDS, IN_PART, STATUSES, Outcome, decide
@@ -27,6 +28,7 @@ def test_a_home_is_there(home):
     kind, _, name = home.partition(":")
     assert kind in ("check", "command", "case")
     assert kind != "command" or name in COMMANDS
+    assert kind != "check" or name in CHECKS
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)

@@ -14,6 +14,7 @@ import pytest
 
 import lab
 from lab import FirewallRule
+from lab.checkup.examining import CHECKS
 
 TESTS = Path(__file__).parents[1]
 RIGHTS = {"as root": ("lo-up",), "without rights": ("no-rights", "ping-sockets")}
@@ -48,6 +49,7 @@ def served(tmp_path, missing):
         items = [item for item in report["items"] if item["group"] == "server"]
         assert {item["group"] for item in report["items"]} == {"loopback", "server"}
         assert all(item["fix"] and item["cost"] for item in items if item["status"] != "ok")
+        assert [item["id"] for item in items] == [name for name in CHECKS if name in {item["id"] for item in items}]
         return {item["id"]: item for item in items}
 
     return served
