@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lab.firewall import FirewallRule
 from lab.sayings.claim import FALSE, HOLDS, IN_PART, Change, Claim, Outcome
 from lab.sayings.programs import each_program, web
 from lab.sayings.scene import LOOPBACK, Scene
@@ -57,9 +58,10 @@ def _star(scene: Scene) -> Iterator[Outcome]:
 
 def _dead(scene: Scene) -> Iterator[Outcome]:
     nobody_answers(scene)
+    scene.opened.enter_context(scene.world.firewall(FirewallRule(protocol="udp", port=53)))  # as of one far away
     with web(scene, *LOOPBACK.values(), port=_PORT):
         for program, address, seen in _made(scene, "localhost"):
-            yield Outcome(f"{program}, localhost without a DNS server", not address, seen)
+            yield Outcome(f"{program}, localhost while DNS is silent", not address, seen)
 
 
 def _order(scene: Scene) -> Iterator[Outcome]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lab.sayings.scene import Scene
     from lab.taps.live import LiveCapture
 
-__all__ = ["DNS", "HOSTS", "NO_LINE", "ORDER", "nobody_answers", "questions", "replace", "resolver"]
+__all__ = ["DNS", "HOSTS", "NO_LINE", "ORDER", "answer_to", "nobody_answers", "questions", "replace", "resolver"]
 
 HOSTS, ORDER, DNS = "/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"
 #: A hosts file that does not know localhost.
@@ -68,7 +68,7 @@ def resolver(scene: Scene, known: Mapping[str, Mapping[int, str]]) -> Iterator[N
     class Answer(BaseRequestHandler):
         def handle(self) -> None:
             question, back = self.request
-            back.sendto(_answer(question, known), self.client_address)
+            back.sendto(answer_to(question, known), self.client_address)
 
     server = UDPServer((LOOPBACK[4], 53), Answer, bind_and_activate=False)
     server.socket.close()  # of this machine's network
@@ -77,7 +77,7 @@ def resolver(scene: Scene, known: Mapping[str, Mapping[int, str]]) -> Iterator[N
         yield
 
 
-def _answer(question: bytes, known: Mapping[str, Mapping[int, str]]) -> bytes:
+def answer_to(question: bytes, known: Mapping[str, Mapping[int, str]]) -> bytes:
     """The reply to one question (RFC 1035, 4.1), of a message without anything else."""
     number, *_rest = _HEADER.unpack_from(question)
     labels, at = [], _HEADER.size
