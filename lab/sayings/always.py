@@ -208,8 +208,8 @@ CLAIMS = (
             becomes=IN_PART,
         ),
         decided_by=(
-            "fib_sync_down_dev in net/ipv4/fib_semantics.c: IPv4 keeps local routes, so packets get as far as lo; "
-            "addrconf_ifdown in net/ipv6/addrconf.c: IPv6 removes them"
+            "fib_sync_down_dev in net/ipv4/fib_semantics.c: IPv4 keeps local routes, and the queue of lo drops all "
+            "(noop_enqueue in net/sched/sch_generic.c); addrconf_ifdown in net/ipv6/addrconf.c: IPv6 removes them"
         ),
         remember="All that a machine says to itself goes by lo: if that is down, even its own addresses are silent.",
     ),

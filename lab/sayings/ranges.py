@@ -55,6 +55,8 @@ def _answers(scene: Scene) -> Iterator[Outcome]:
     for start, count in _blocks(exhaustive=scene.exhaustive):
         first, last = _RANGE[start], _RANGE[start + count - 1]
         found = sweep(scene.world, first=str(first), count=count, broadcast=True)
+        if found.interrupted:
+            raise KeyboardInterrupt
         silent = f"; {found.silent:,} silent, asked {found.tries} times" if found.silent else ""
         refused = "".join(f"; {times:,} {why}" for why, times in found.errors.items())
         yield Outcome(
@@ -101,6 +103,9 @@ def _no_preferred_source(scene: Scene) -> None:
     scene.world.add_route("127.0.0.0/8", device="lo", kind="local")
 
 
+_NO_PREFERENCE = "the local route for 127.0.0.0/8 names no preferred source, as one that is added by hand"
+
+
 def _services(scene: Scene) -> Iterator[Outcome]:
     numbers = {
         (each, kind): scene.bind(each, _PORT, name=f"that at {each}", kind=kind)
@@ -119,6 +124,18 @@ def _services(scene: Scene) -> Iterator[Outcome]:
 def _taken_everywhere(scene: Scene) -> None:
     for kind in ("tcp", "udp"):
         scene.serve("::", _PORT, "that at ::", kind=kind)
+
+
+def _wildcard(scene: Scene) -> Iterator[Outcome]:
+    for kind in ("tcp", "udp"):
+        scene.serve("0.0.0.0", _PORT, "that at 0.0.0.0", kind=kind)  # noqa: S104 - that is the subject
+    for address in (LOOPBACK[4], "127.0.0.2", "127.50.50.50"):
+        for kind in ("tcp", "udp"):
+            with scene.watched("lo", filter=f"{kind} src port {_PORT}") as replies:
+                answer = scene.ask(address, _PORT, kind=kind)
+            sources = ", ".join(sorted({frame["IP"].src for frame in replies}))
+            evidence = f"{answer}; packets of the service came from {sources or 'nowhere'}"
+            yield Outcome(f"{kind.upper()} to {address}", answer.came and sources == address, evidence)
 
 
 # ---- whom else they may belong to ----
@@ -222,11 +239,7 @@ CLAIMS = (
         prediction="whoever is asked at 127.0.0.2 sees that 127.0.0.2 asks",
         expected=FALSE,
         experiment=_asker,
-        refuted_by=Change(
-            text="the local route for 127.0.0.0/8 names no preferred source, as one that is added by hand",
-            make=_no_preferred_source,
-            becomes=HOLDS,
-        ),
+        refuted_by=Change(text=_NO_PREFERENCE, make=_no_preferred_source, becomes=HOLDS),
         decided_by=(
             "ip_route_output_key_hash_rcu in net/ipv4/route.c: the preferred source of the route, 127.0.0.1, else "
             "the destination itself"
@@ -261,6 +274,17 @@ CLAIMS = (
         ),
         decided_by="inet_csk_get_port in net/ipv4/inet_connection_sock.c; inet_rcv_saddr_equal",
         remember="A port is taken at an address, not on a machine; but a service at :: or 0.0.0.0 takes it at all.",
+    ),
+    Claim(
+        id="range-wildcard",
+        says="A service at 0.0.0.0 answers from the address of 127.0.0.0/8 that it was asked at.",
+        statements=(5, 66),
+        prediction="who asks such a service at 127.0.0.2 hears from 127.0.0.2",
+        expected=IN_PART,
+        experiment=_wildcard,
+        refuted_by=Change(text=_NO_PREFERENCE, make=_no_preferred_source, becomes=HOLDS),
+        decided_by="udp_sendmsg in net/ipv4/udp.c: an unbound source is the route's; tcp_v4_syn_recv_sock keeps it",
+        remember="TCP answers from where it was asked, UDP at 0.0.0.0 from 127.0.0.1: who asked 127.0.0.2 waits in vain.",
     ),
     Claim(
         id="range-reserved",
