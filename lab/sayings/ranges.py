@@ -284,7 +284,7 @@ CLAIMS = (
         experiment=_wildcard,
         refuted_by=Change(text=_NO_PREFERENCE, make=_no_preferred_source, becomes=HOLDS),
         decided_by="udp_sendmsg in net/ipv4/udp.c: an unbound source is the route's; tcp_v4_syn_recv_sock keeps it",
-        remember="TCP answers from where it was asked, UDP at 0.0.0.0 from 127.0.0.1: who asked 127.0.0.2 waits in vain.",
+        remember="TCP answers from where it was asked, UDP at 0.0.0.0 from 127.0.0.1: who asked 127.0.0.2 hears none.",
     ),
     Claim(
         id="range-reserved",
