@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterable, Iterator
 
@@ -137,7 +138,7 @@ def _matrix(scene: Scene) -> Iterator[Outcome]:
         told = {_who(end): " ".join(names[each] for each in where) or "none" for end, where in found.items()}
         if found["far"] == found["middle"]:
             told = {_who("near"): told[_who("near")], "both neighbours": told[_who("far")]}
-        case = f"bound to {address}" + (f" ({names[address]})" if address in names else " (IPv6 only)" * bool(v6only))
+        which = names.get(address) or ("IPv4" if address == _ANY[4] else "IPv6 only" if v6only else "both families")
         yield Outcome(
             case, found == expected, "reached by " + "; ".join(f"{who} at {where}" for who, where in told.items())
         )
@@ -184,7 +185,7 @@ def _beside(scene: Scene, first: str, second: str, port: int, kind: str) -> Outc
     asked = LOOPBACK[family_of(second)]
     answer = Answer(number) if number else scene.ask(asked, port, kind=kind)
     told = errno_name(number) if number else f"it is bound; at {asked}, {answer}"
-    return Outcome(f"{second} after {first}, {kind.upper()}", number != 0, told)
+    return Outcome(f"{second} after {first}, {kind.upper()}", number == errno.EADDRINUSE, told)
 
 
 CLAIMS = (

@@ -151,7 +151,7 @@ def _again(scene: Scene, family: int, address: str, port: int, first: str) -> Ou
     _end(*((accepted, client) if first == "server" else (client, accepted)))
     server.close()
     number = scene.bind(address, port)
-    return Outcome(f"{address}, after a connection that the {first} ended", number != 0, _bound(number))
+    return Outcome(f"{address}, after a connection that the {first} ended", number == errno.EADDRINUSE, _bound(number))
 
 
 def _end(first: socket.socket, second: socket.socket) -> None:

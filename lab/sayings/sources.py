@@ -18,9 +18,20 @@ if TYPE_CHECKING:
     from lab.sayings.scene import Scene
     from lab.taps.live import LiveCapture
 
-__all__ = ["DNS", "HOSTS", "NO_LINE", "ORDER", "answer_to", "nobody_answers", "questions", "replace", "resolver"]
+__all__ = [
+    "DNS",
+    "HOSTS",
+    "NO_LINE",
+    "ORDER",
+    "PREFERENCES",
+    "answer_to",
+    "nobody_answers",
+    "questions",
+    "replace",
+    "resolver",
+]
 
-HOSTS, ORDER, DNS = "/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"
+HOSTS, ORDER, DNS, PREFERENCES = "/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf", "/etc/gai.conf"
 #: A hosts file that does not know localhost.
 NO_LINE = "127.0.1.1 box\n"
 #: As on most machines; the DNS server is in the scene, where nobody listens unless ``resolver`` does.
@@ -29,7 +40,7 @@ _ORDINARY = {
     ORDER: "hosts: files dns\n",
     DNS: "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
     "/etc/host.conf": "multi on\n",
-    "/etc/gai.conf": "",
+    PREFERENCES: "",
 }
 _NEEDED = (HOSTS, ORDER, DNS)
 # RFC 1035, 3.2.2 and 4.1.1; RFC 3596

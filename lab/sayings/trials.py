@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.errors import Unavailable, UsageError
+from lab.errors import Unavailable, UsageError, errno_name
 from lab.interrupts import noted
 from lab.sayings.catalogue import find
 from lab.sayings.claim import NOT_TESTED, Claim, decide
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["claims", "put_to_test"]
 
+#: What a server at ::1 comes to on a machine without IPv6.
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_IPV6_FIX = "Switch IPv6 on (sysctl net.ipv6.conf.all.disable_ipv6=0; or start Linux without ipv6.disable=1)"
 #: Memory of a capture's rings, for each interface: experiments send little.
 _BUFFER = "8MiB"
 #: Drops that lose nothing: see lab.taps.drops.
@@ -75,6 +78,11 @@ def put_to_test(claim: Claim, *, refuted: bool = False, exhaustive: bool = False
                 outcomes = tuple(claim.experiment(scene))
     except Unavailable as error:
         return Verdict(claim, NOT_TESTED, refuted=refuted, reason=error.reason, fix=error.fix)
+    except OSError as error:
+        if error.errno not in _NO_SUCH_ADDRESS:
+            raise
+        reason = f"a server could not be started: {errno_name(error.errno)}"
+        return Verdict(claim, NOT_TESTED, refuted=refuted, reason=reason, fix=_IPV6_FIX)
     return Verdict(
         claim,
         decide(outcomes, claim.mixed),

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from lab.sayings.claim import FALSE, HOLDS, IN_PART, Change, Claim, Outcome
 from lab.sayings.programs import chromium, curl, glibc, listed, web
 from lab.sayings.scene import LOOPBACK, Scene, family_of
+from lab.sayings.sources import PREFERENCES, nobody_answers, replace
 from lab.taps.live import LiveCapture
 
 __all__ = ["CLAIMS"]
 
 _PORT = 8080
 _UNSPECIFIED = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - in a private world
+_TOLD = {"tcp": "TCP", "udp": "UDP", "echo": "ping"}
 #: What to look for on the way: the first packet, and no neighbour discovery.
 _FILTERS = {"tcp": f"tcp port {_PORT}", "udp": f"udp port {_PORT}", "echo": "icmp[0] == 8 or ip6[40] == 128"}
 _LENGTHS = {4: 8, 6: 128}
@@ -25,13 +27,13 @@ _GAI = "label ::/0 1\nprecedence ::/0 40\nprecedence ::ffff:0:0/96 10\n"
 
 
 def _destination(scene: Scene) -> Iterator[Outcome]:
-    for family, asked in _UNSPECIFIED.items():
+    for asked in _UNSPECIFIED.values():
         for kind in ("tcp", "udp"):
-            scene.bind(LOOPBACK[family], _PORT, kind=kind)
+            scene.serve(asked, _PORT, "a server of this machine", kind=kind, v6only=True)
             answer = scene.ask(asked, _PORT, kind=kind)
-            yield Outcome(f"{kind.upper()} to {asked}", not answer.came, str(answer))
+            yield Outcome(f"{asked} by {kind.upper()}", not answer.came, str(answer))
         answer = scene.ping(asked)
-        yield Outcome(f"ping {asked}", not answer.came, str(answer))
+        yield Outcome(f"{asked} by ping", not answer.came, str(answer))
 
 
 def _bare_lo(scene: Scene) -> None:
@@ -53,7 +55,7 @@ def _way(scene: Scene, kind: str, asked: str, *, source: str = "") -> Outcome:
         sent = scene.ping(asked, source=source) if kind == "echo" else scene.ask(asked, _PORT, kind=kind)
     way = _travelled(capture, family)
     told = f"first packet from {way[0]} to {way[1]}" if way else f"no packet: {sent}"
-    case = f"{kind} to {asked}" + (f" from {source}" if source else "")
+    case = f"{asked} by {_TOLD[kind]}" + (f" from {source}" if source else "")
     return Outcome(case, way is not None and way[1] == LOOPBACK[family], told)
 
 
@@ -83,6 +85,7 @@ def _reset_loopback(scene: Scene) -> None:
 
 
 def _passive(scene: Scene) -> Iterator[Outcome]:
+    nobody_answers(scene)
     found = glibc(scene, None, flags=socket.AI_PASSIVE)
     first = found[0]
     yield Outcome("getaddrinfo(None, AI_PASSIVE)", first == _UNSPECIFIED[4], listed(found))
@@ -94,7 +97,7 @@ def _passive(scene: Scene) -> Iterator[Outcome]:
 
 
 def _prefer_ipv6(scene: Scene) -> None:
-    scene.files["/etc/gai.conf"] = _GAI
+    replace(scene, PREFERENCES, _GAI)
 
 
 CLAIMS = (

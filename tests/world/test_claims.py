@@ -57,3 +57,16 @@ def test_without_rights_every_claim_has_a_status(run):
 def test_asking_for_what_there_is_not():
     with pytest.raises(lab.UsageError, match="there is no claim 'nope': give the id of one that lab claims lists"):
         lab.claims("nope")
+
+
+def test_a_machine_without_ipv6():
+    from dataclasses import replace
+
+    def without(scene):
+        scene.world.remove_address("lo", "::1/128")
+
+    claim = next(claim for claim in CLAIMS if claim.id == "refused-open")
+    verdict = put_to_test(replace(claim, experiment=lambda scene: without(scene) or claim.experiment(scene)))
+    assert verdict.status == NOT_TESTED
+    assert verdict.evidence == "a server could not be started: EADDRNOTAVAIL (Cannot assign requested address)"
+    assert "Switch IPv6 on" in verdict.fix
