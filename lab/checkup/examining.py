@@ -12,9 +12,7 @@ from lab.checkup.interface import interface
 from lab.checkup.naming import Names, look_up, naming
 from lab.checkup.network import Network
 from lab.checkup.pings import pings
-from lab.checkup.serving import serving
 from lab.checkup.targets import Target, parse_target
-from lab.checkup.viewing import browser
 from lab.checkup.web import web
 from lab.errors import UsageError
 from lab.world import Place, visit
@@ -81,6 +79,9 @@ def _loopback(network: Network, target: Target | None) -> Iterator[Item]:
     def server() -> Iterator[Item]:
         if target is None or not known:
             return
+        from lab.checkup.serving import serving
+        from lab.checkup.viewing import browser
+
         facts, names = known[0]
         if target.named and target.host != names.name:
             names = look_up(network, target.host)

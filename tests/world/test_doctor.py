@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import socket
 import subprocess
 import threading
 from dataclasses import dataclass
@@ -287,6 +289,36 @@ def test_the_remedy_mends(bare, tool, plant, name):
         shell(bare, remedy(findings(bare)["host-ipv6"]))
     found = findings(bare)
     assert {found[each].status for each in ("lo", "host-ipv4", "host-ipv6", "echo", "firewall", *ANSWERS)} == {"ok"}
+
+
+class WithoutIPv6:
+    """A world whose kernel was started with ipv6.disable=1, as far as sockets and sysctls tell."""
+
+    kind = "new"
+
+    def __init__(self, world):
+        self._world = world
+
+    def __getattr__(self, name):
+        return getattr(self._world, name)
+
+    def socket(self, family, type_, proto=0, *, end="near"):
+        if family == socket.AF_INET6:
+            raise lab.Unavailable("socket", errno=errno.EAFNOSUPPORT, fix="none")
+        return self._world.socket(family, type_, proto, end=end)
+
+    def sysctl(self, name, value=None, *, end="near"):
+        if name.startswith("ipv6/"):
+            raise lab.UsageError("no such sysctl")
+        return self._world.sysctl(name, value, end=end)
+
+
+def test_a_kernel_without_ipv6(bare):
+    found = findings(WithoutIPv6(bare))
+    assert found["host-ipv6"].status == found["ping-ipv6"].status == found["web-ipv6"].status == "missing"
+    assert "the kernel has no IPv6" in found["host-ipv6"].evidence
+    assert "ipv6.disable=1" in found["host-ipv6"].fix
+    assert {found[name].status for name in ("host-ipv4", "ping-ipv4", "transport", "web-ipv4")} == {"ok"}
 
 
 def test_a_small_mtu_and_a_small_prefix_cost_something(bare, tool):
