@@ -8,7 +8,7 @@
 #include "internal.h"
 #include "bulk.h"
 
-enum { WORD_BITS = 64, SLICE_MS = LAB_SLICE_NS / 1000000, DONE = -1 };
+enum { WORD_BITS = 64, SLICE_MS = LAB_SLICE_NS / 1000000, DONE = -1, PIECE = 1 << 20 };
 
 /* Datagrams begin with this. */
 struct head {
@@ -60,7 +60,7 @@ static void sample(struct transfer *t, int64_t now) {
     t->last_ns = now;
     if (now < t->next_ns || t->filled == bulk->sample_room) return;
     t->samples[t->filled++] = (struct lab_bulk_sample){.at_ns = now, .bytes = t->received};
-    t->next_ns = now + bulk->interval_ns; /* a late look makes no interval shorter, over which a rate would mean little */
+    t->next_ns = now + bulk->interval_ns; /* no interval is shorter, should a look be late */
 }
 
 /* How many of `length` bytes are not those of the message. */
@@ -167,24 +167,25 @@ static void *reader(void *argument) {
 
 /* ---- the writer ---- */
 
-/* Hands the first `length` bytes to the kernel. 1; 0: stopped or out of time before all were taken; -errno. */
+/* Hands the first `length` bytes to the kernel, a long message in pieces, as a call that gets on is not interrupted. 1;
+ * 0: stopped or out of time before all were taken; -errno. */
 static int hand_over(struct transfer *t, size_t length) {
     struct lab_bulk *bulk = t->bulk;
     size_t taken = 0;
-    while (taken < length) {
+    for (;;) {
         const unsigned char *from = t->out + taken;
-        ssize_t sent = bulk->kind == LAB_BULK_PIPE ? write(bulk->out_fd, from, length - taken)
-                                                   : send(bulk->out_fd, from, length - taken, MSG_NOSIGNAL);
-        if (sent >= 0) {
+        size_t piece = length - taken < PIECE ? length - taken : PIECE;
+        ssize_t sent = bulk->kind == LAB_BULK_PIPE ? write(bulk->out_fd, from, piece)
+                                                   : send(bulk->out_fd, from, piece, MSG_NOSIGNAL);
+        if (sent < 0 && !may_retry(t, bulk->out_fd, POLLOUT, errno)) return -errno;
+        if (sent > 0) {
             taken += (size_t)sent;
             bulk->sent += sent;
-            continue;
         }
-        if (!may_retry(t, bulk->out_fd, POLLOUT, errno)) return -errno;
+        if (taken == length) return 1;
         if (__atomic_load_n(&t->reader_ended, __ATOMIC_ACQUIRE)) return -EPIPE;
         if (stopped(t) || now_ns() > t->deadline_ns) return 0;
     }
-    return 1;
 }
 
 /* One message, and whether it is the last, which the reader is told before. 1: go on; 0: that was it; -errno. */

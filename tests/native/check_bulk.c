@@ -279,6 +279,21 @@ static void a_stopped_transfer_is_whole_so_far(void) {
     }
 }
 
+/* A message that takes longer than the time, or than anybody who stops it would wait. */
+static void a_long_message_does_not_hold_it(void) {
+    for (int which = 0; which < 3; which++) {
+        begin_stream(which, 100 << 20);
+        bulk.verify = 0;
+        bulk.duration_ns = MS;
+        tamper.recv = (struct fault){.fd = bulk.in_fd, .most = 4096};
+        int64_t start_ns = now_ns();
+        check_whole(run_bulk());
+        CHECK(now_ns() - start_ns < PROMPT_NS);
+        CHECK(bulk.received > 0 && bulk.received < bulk.size);
+        end();
+    }
+}
+
 /* Nobody reads what is written: it ends when it is stopped, and when the time is over; what did not come is told. */
 static void a_deaf_end_does_not_hold_it(void) {
     for (int stopping = 0; stopping < 2; stopping++) {
@@ -429,6 +444,7 @@ const struct check bulk_checks[] = {
     CASE(strange_datagrams_are_none_of_ours, BOTH_FAMILIES | THREADS),
     CASE(numbers_beyond_the_window, THREADS),
     CASE(a_stopped_transfer_is_whole_so_far, THREADS),
+    CASE(a_long_message_does_not_hold_it, THREADS),
     CASE(a_deaf_end_does_not_hold_it, THREADS),
     CASE(a_closed_peer_ends_both, THREADS),
     CASE(a_pipe_that_nobody_reads, THREADS),
