@@ -139,9 +139,8 @@ def _matrix(scene: Scene) -> Iterator[Outcome]:
         if found["far"] == found["middle"]:
             told = {_who("near"): told[_who("near")], "both neighbours": told[_who("far")]}
         which = names.get(address) or ("IPv4" if address == _ANY[4] else "IPv6 only" if v6only else "both families")
-        yield Outcome(
-            case, found == expected, "reached by " + "; ".join(f"{who} at {where}" for who, where in told.items())
-        )
+        seen = "; ".join(f"{who} at {where}" for who, where in told.items())
+        yield Outcome(f"bound to {address} ({which})", found == expected, f"reached by {seen}")
 
 
 def _where(scene: Scene, port: int, addresses: Iterable[str], end: str) -> list[str]:
