@@ -44,6 +44,11 @@ class Facts:
             if self.bound[family] is None and (address in own or self.routes[address].kind == "local")
         )
 
+    @property
+    def down(self) -> bool:
+        """Whether there is no lo, or it is down: then nothing comes through, whatever else there is."""
+        return self.device is None or not self.device.up
+
     def failed(self, addresses: Iterable[str], protocol: str | None = None) -> list[Attempt]:
         """Attempts that came to nothing, of these addresses, and of this protocol alone if one is given."""
         wanted = set(addresses)

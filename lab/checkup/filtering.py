@@ -62,9 +62,8 @@ def firewall(facts: Facts) -> Iterator[Item]:
 def _explained(facts: Facts, attempt: Attempt) -> bool:
     """Whether it would have failed without any rule."""
     family = family_number(attempt.address)
-    down = facts.device is None or not facts.device.up
     deaf = attempt.protocol == "icmp" and family in facts.ignores
-    return down or deaf or attempt.outcome == "not-sent" or family not in facts.families
+    return facts.down or deaf or attempt.outcome == "not-sent" or family not in facts.families
 
 
 def unreadable(number: int, failed: list[Attempt]) -> Item:

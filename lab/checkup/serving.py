@@ -32,9 +32,9 @@ def serving(facts: Facts, known: Names, target: Target) -> Iterator[Item]:
     addresses = _addresses(target, known)
     with ThreadPoolExecutor(len(addresses)) as pool:  # each may be waited for
         replies = dict(zip(addresses, pool.map(lambda each: _ask(network, target, each), addresses), strict=True))
-    blamed = list(_firewall(network, holding, list(replies.values())))
+    blamed = [] if facts.down else list(_firewall(network, holding, list(replies.values())))
     yield from blamed
-    see = [item.id for item in blamed if not item.well]
+    see = ["lo"] if facts.down else [item.id for item in blamed if not item.well]
     hosts = [*LOOPBACK.values(), *(() if target.usual or target.named else (target.host,))]
     for host in hosts:
         yield _item(target, host, [host], replies, holding, see, known)
@@ -95,7 +95,7 @@ def _other(target: Target) -> str:
 def _why(reply: Reply, holding: Holding, target: Target, see: list[str], named: Names | None) -> tuple[str, str]:
     """Why nothing came, in words, and what mends it. named: what the name is, if it was asked for by one."""
     if see:
-        return "a rule of a firewall is in the way", f"See {see[0]}, above"
+        return "lo is down" if see == ["lo"] else "a rule of a firewall is in the way", f"See {see[0]}, above"
     takers = holding.takers(reply.address)
     if takers:
         return _not_taken(takers[0].waiting, takers[0].room, process(takers[0].programs, takers[0].user))

@@ -181,6 +181,15 @@ def test_a_firewall_before_a_server_that_listens(bare, listening, verdict, said)
     assert found["server-name"].status == "partial"  # it accepts nothing
 
 
+def test_a_server_behind_a_lo_that_is_down(bare, listening):
+    bare.set_link("lo", False)
+    found = findings(bare, PORT)
+    assert "server-firewall" not in found
+    assert found["server-name"].status == "missing"
+    assert found["server-name"].evidence.endswith("lo is down")
+    assert found["server-name"].fix == "See lo, above"
+
+
 def test_a_server_whose_queue_is_full(bare, listening):
     clients = []
     try:
