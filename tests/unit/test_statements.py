@@ -9,6 +9,7 @@ from lab.cli.commands import app
 from lab.sayings.catalogue import CLAIMS
 from lab.sayings.claim import DEPENDS, FALSE, HOLDS, IN_PART, STATUSES, Outcome, decide
 from lab.sayings.statements import statements
+from lab.usecases.catalogue import USE_CASES
 
 COMMANDS = {command.name or command.callback.__name__ for command in app.registered_commands}
 
@@ -29,6 +30,7 @@ def test_a_home_is_there(home):
     assert kind in ("check", "command", "case")
     assert kind != "command" or name in COMMANDS
     assert kind != "check" or name in CHECKS
+    assert kind != "case" or name in USE_CASES
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
