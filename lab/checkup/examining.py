@@ -22,21 +22,10 @@ __all__ = ["CHECKS", "doctor"]
 #: The ids of what is told of loopback and of a server, in order. Further rules are firewall-2 and so on; server-asked
 #: (another address of 127.0.0.0/8), server-firewall and browser are told where they matter.
 CHECKS = (
-    *(
-        "lo",
-        "host-ipv4",
-        "host-ipv6",
-        "routes",
-        "echo",
-        "firewall",
-        "ping-ipv4",
-        "ping-range",
-        "ping-ipv6",
-        "transport",
-    ),
-    *("hosts", "localhost", "web-ipv4", "web-ipv6", "web-localhost"),
-    *("port", "server-firewall", "server-ipv4", "server-ipv6", "server-asked", "server-name", "browser"),
-)
+    "lo", "host-ipv4", "host-ipv6", "routes", "echo", "firewall", "ping-ipv4", "ping-range", "ping-ipv6", "transport",
+    "hosts", "localhost", "web-ipv4", "web-ipv6", "web-localhost",
+    "port", "server-firewall", "server-ipv4", "server-ipv6", "server-asked", "server-name", "browser",
+)  # fmt: skip
 
 
 def doctor(
