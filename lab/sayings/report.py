@@ -145,7 +145,8 @@ class Claims:
     def summary(self) -> str:
         """How many came to what, in a line."""
         counted = ", ".join(f"{count} {status}" for status, count in self.tally.items())
-        return f"{len(self)} claims: {counted}" if counted else "no claim was tested"
+        claims = "1 claim" if len(self) == 1 else f"{len(self)} claims"
+        return f"{claims}: {counted}" if counted else "no claim was tested"
 
     def __str__(self) -> str:
         return "\n\n".join([*map(str, self.verdicts), self.summary()])
@@ -153,16 +154,8 @@ class Claims:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        def cells(*texts: str) -> str:
-            return "".join(f'<td style="text-align: left">{text}</td>' for text in texts)
-
-        rows = []
-        for verdict in self.verdicts:
-            seen = "<br>".join(html.escape(str(outcome)) for outcome in verdict.outcomes) or html.escape(verdict.reason)
-            said = f"<code>{verdict.claim.id}</code><br>{html.escape(verdict.claim.says)}"
-            rows.append(f"<tr>{cells(said, f'<b>{verdict.status}</b>', seen)}</tr>")
-        heads = "".join(f'<th style="text-align: left">{text}</th>' for text in ("claim", "status", "what was seen"))
-        return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table><p>{self.summary()}</p>"
+        rows = [_row("th", "claim", "status", "what was seen"), *map(_verdict_row, self.verdicts)]
+        return f"<table>{''.join(rows)}</table><p>{self.summary()}</p>"
 
 
 def page_path(path: str | os.PathLike[str]) -> Path:
@@ -177,3 +170,26 @@ def _wrapped(head: str, text: str) -> list[str]:
     return textwrap.wrap(
         f"{head}{text}", _WIDTH, subsequent_indent=_INDENT + "  ", break_long_words=False, drop_whitespace=True
     )
+
+
+def _row(kind: str, *cells: str) -> str:
+    """A row of a notebook's table. Its style is its own: notebooks align to the right, and allow no style sheet."""
+    begin = f'<{kind} style="text-align: left; vertical-align: top; white-space: normal">'
+    return f"<tr>{''.join(f'{begin}{cell}</{kind}>' for cell in cells)}</tr>"
+
+
+def _verdict_row(verdict: Verdict) -> str:
+    """What a claim says, and in which world; what it came to; each case with what was seen, and what to remember."""
+    claim, shown = verdict.claim, html.escape
+    said = [f"<code>{claim.id}</code>", shown(claim.says)]
+    if verdict.refuted:
+        said.append(f"<i>changed:</i> {shown(claim.refuted_by.text)}")
+    if verdict.status == NOT_TESTED:
+        seen = [shown(verdict.reason), shown(verdict.fix)]
+    else:
+        seen = [
+            f"{'✓' if outcome.holds else '✗'} {shown(outcome.case)}: <i>{shown(outcome.evidence)}</i>"
+            for outcome in verdict.outcomes
+        ]
+        seen += [*map(shown, (*verdict.notes, *verdict.dropped)), f"<b>{shown(claim.remember)}</b>"]
+    return _row("td", "<br>".join(said), f"<b>{verdict.status}</b>", "<br>".join(seen))
