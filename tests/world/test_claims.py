@@ -43,7 +43,7 @@ def test_its_refuting_world_turns_it_round(claim, missing):
 
 
 def test_without_rights_every_claim_has_a_status(run):
-    done = run("claims", "--json", faults=("no-rights",), timeout=300)
+    done = run("claims", "--json", faults=("no-rights",), timeout=900)
     assert done.returncode == 0, done.stderr
     items = {item["id"]: item for item in json.loads(done.stdout)["items"]}
     assert list(items) == [claim.id for claim in CLAIMS]
