@@ -27,13 +27,17 @@ _ANY = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - a service for every address
 _STARTUP = "/etc/profile"
 _SIOCSIFNAME, _NLM_F_REQUEST, _NLM_F_ACK, _RTM_DELLINK = 0x8923, 1, 4, 17
 _LO_INDEX = 1  # in every namespace
-#: Makes a network namespace, and has a shell start up in it and then run the program that is given.
+#: Makes a network namespace, and has a shell start up in it, as its root, and then run the program that is given.
 _IN_FRESH = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 new_user, new_net = 0x10000000, 0x40000000
-if libc.unshare(new_net) and libc.unshare(new_user | new_net):
-    sys.exit(f"no network namespace: {os.strerror(ctypes.get_errno())}")
+user = os.geteuid()
+if libc.unshare(new_net):
+    if libc.unshare(new_user | new_net):
+        sys.exit(f"no network namespace: {os.strerror(ctypes.get_errno())}")
+    with open("/proc/self/uid_map", "w") as file:
+        file.write(f"0 {user} 1")
 os.execvp("sh", ["sh", "-c", '. "$1"; shift; exec "$@"', "sh", *sys.argv[1:]])
 """
 #: Prints which interfaces there are, and what comes of a TCP connection to each loopback address: an errno, or 0.

@@ -31,7 +31,10 @@ LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 
 #: How long silence is listened to before it is called silence. On one machine an answer takes microseconds.
 _SILENCE_S = 0.25
+#: How long after a handshake a server of ours is waited for that may have to accept it.
+_ACCEPT_S = 0.05
 _PROGRAM_S = 30
+_Socket = socket.socket  # which Scene has a method of that name for
 _KINDS = {4: socket.AF_INET, 6: socket.AF_INET6}
 _TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 _ECHO = {4: (socket.IPPROTO_ICMP, 8), 6: (socket.IPPROTO_ICMPV6, 128)}
@@ -194,7 +197,7 @@ class Scene:
                 client.connect((address, port))
                 if kind == "udp":
                     client.send(b"who is there?")
-                by = self._answer(kind)
+                by = self._answer(client, kind, timeout_s)
                 said = client.recv(1024) if by or kind == "udp" else b""
             except TimeoutError:
                 return Answer(errno.ETIMEDOUT)
@@ -202,19 +205,23 @@ class Scene:
                 return Answer(error.errno or errno.EIO)
             return Answer(0, said.decode(), client.getpeername()[0], client.getsockname()[0])
 
-    def _answer(self, kind: str) -> str:
-        """Has the server that was asked answer; its name, "" if it was none of ours."""
-        ready, _, _ = select.select([server.socket for server in self._servers], [], [], 0)
-        for server in (each for each in self._servers if each.socket in ready):
-            if server.socket.type == _TYPES[kind]:
-                if kind == "udp":
-                    _asked, asker = server.socket.recvfrom(1024)
-                    server.socket.sendto(server.name.encode(), asker)
-                else:
-                    accepted, _ = server.socket.accept()
-                    with accepted:
-                        accepted.sendall(server.name.encode())
-                return server.name
+    def _answer(self, client: _Socket, kind: str, timeout_s: float) -> str:
+        """Has the server that was asked answer; its name, "" if it was none of ours. Raises TimeoutError."""
+        # Mostly what was sent is there by now. Under load, a thread of the kernel's may still be on its way with it.
+        servers = [server for server in self._servers if server.socket.type == _TYPES[kind]]
+        waiting = [server.socket for server in servers] + ([client] if kind == "udp" else [])
+        ready, _, _ = select.select(waiting, [], [], timeout_s if kind == "udp" else min(_ACCEPT_S, timeout_s))
+        if kind == "udp" and not ready:
+            raise TimeoutError
+        for server in (each for each in servers if each.socket in ready):
+            if kind == "udp":
+                _asked, asker = server.socket.recvfrom(1024)
+                server.socket.sendto(server.name.encode(), asker)
+            else:
+                accepted, _ = server.socket.accept()
+                with accepted:
+                    accepted.sendall(server.name.encode())
+            return server.name
         return ""
 
     def ping(
