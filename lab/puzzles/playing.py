@@ -1,20 +1,21 @@
 """A puzzle from its beginning to its end: a world, a fault, a shell, and the look at what was mended.
 
-The calling process moves into the world for good, as root of it. A guard sees to it that nothing that was started there
-outlives the puzzle, however it ends.
+The calling process moves into the world for good, as root of it. A guard (``guard.py``) sees to it that nothing is left
+of the puzzle, however it ends.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lab.private import enter, given_environment, run_child, signals_held
 from lab.processes import Attendant
 from lab.puzzles import shop
 from lab.puzzles.faults import FAULTS, Fault, Stage, files
+from lab.puzzles.guard import clear_away, own_network
 from lab.puzzles.health import complaints
 from lab.world import kernel
 from lab.world.mounts import put_in_place
@@ -31,7 +33,9 @@ from lab.world.netlink import Network
 
 __all__ = ["Result", "play"]
 
-_ROUNDS = 100  # of looks for processes that are still there: each may have started another one meanwhile
+_HOSTS = "/etc/hosts"
+#: Where programs for root are, which may be missing from the PATH of others.
+_OF_ROOT = ("/usr/sbin", "/sbin")
 _TASK = """\
 Puzzle {seed}. Somebody says: "The shop at http://localhost:{port}/ does not work
 as it should. Yesterday all was well." You are root of a small network of its
@@ -88,32 +92,83 @@ def play(seed: int, command: Sequence[str], *, quiet: bool = False) -> Result:
     """
     check_count("seed", seed, low=0, high=2**63)
     chance = random.Random(seed)  # noqa: S311 - a game
-    fault = chance.choice([each for each in FAULTS if all(map(shutil.which, each.needs))])
+    fault = _drawn(chance)
     environment = given_environment()
-    enter(as_root=True)
-    guard = Attendant(_end_all, keep=[])
+    _enter_own()
+    folder = _folder()
+    guard = Attendant(partial(clear_away, lab=os.getpid(), folder=folder), keep=[])
     try:
-        with tempfile.TemporaryDirectory(prefix="lab-puzzle-") as name:
-            try:
-                put_in_place(files())
-            except OSError as error:
-                fix = "See lab doctor"
-                raise Unavailable(f"cannot {error.filename}", errno=error.errno, fix=fix) from error
-            stage = Stage(Network(kernel.namespace()), Path(name), chance)
-            mend = _plant(fault, stage)
-            before = tuple(complaints())
-            if not before:
-                raise Unavailable(f"the fault {fault.id} does no harm here", errno=None, fix="Try another --seed")
-            if not quiet:
-                seen = "\n".join(f"  {text}" for text in before)
-                print(_TASK.format(seed=seed, port=shop.PORT, seen=seen), flush=True)
-            with signals_held() as mask, _output_to_stderr(quiet):
-                code = run_child(list(command), _with_shop(environment, stage.folder), mask)
-            after = tuple(complaints())
-            shop.stop(stage.folder)
+        with _refusals_told("make the puzzle's files"):
+            put_in_place(files())
+            environment = _with_shop(environment, folder)
+        with _refusals_told(f"plant the fault {fault.id}"):
+            mend = _plant(fault, Stage(Network(kernel.namespace()), folder, chance))
+        before = tuple(complaints())
+        if not before:
+            raise Unavailable(f"the fault {fault.id} does no harm here", errno=None, fix="Try another --seed")
+        if not quiet:
+            seen = "\n".join(f"  {text}" for text in before)
+            print(_TASK.format(seed=seed, port=shop.PORT, seen=seen), flush=True)
+        with signals_held() as mask, _output_to_stderr(quiet):
+            code = run_child(list(command), environment, mask)
+        after = tuple(complaints())
+        shop.stop(folder)
     finally:
         guard.dismiss()
     return Result(seed, fault.id, fault.explains, mend, before, after, code)
+
+
+def _drawn(chance: random.Random) -> Fault:
+    """What is wrong. The same seed is the same fault everywhere, unless a program is missing that mends it."""
+    fault = chance.choice(FAULTS)
+    if all(map(_program, fault.needs)):
+        return fault
+    return chance.choice([each for each in FAULTS if all(map(_program, each.needs))])
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path=_path())
+
+
+def _path(*first: str) -> str:
+    return os.pathsep.join((*first, os.environ.get("PATH", os.defpath), *_OF_ROOT))
+
+
+def _enter_own() -> None:
+    """Enters the puzzle's network. All that is in it in the end will be killed, so it must be no other's.
+
+    Raises Unavailable.
+    """
+    before = own_network()
+    enter(as_root=True)
+    if own_network() == before:
+        what, fix = "this machine tells of a new network, and makes none", "Play on a Linux kernel, not on a likeness"
+        raise Unavailable(what, errno=None, fix=fix)
+    if _HOSTS not in files():
+        fix = f"Make an empty one (touch {_HOSTS}), which the puzzle will leave as it is"
+        raise Unavailable(f"there is no {_HOSTS} to put another in place of", errno=errno.ENOENT, fix=fix)
+
+
+def _folder() -> Path:
+    """The puzzle's folder, which the guard will remove. Raises Unavailable."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="lab-puzzle-"))
+    except OSError as error:
+        fix = "Set TMPDIR to a folder that can be written to"
+        raise Unavailable("cannot make a temporary folder", errno=error.errno, fix=fix) from error
+
+
+@contextlib.contextmanager
+def _refusals_told(what: str) -> Iterator[None]:
+    """Raises Unavailable in place of what the kernel says."""
+    try:
+        yield
+    except Unavailable:
+        raise
+    except OSError as error:
+        more = f": {error.filename}" if error.filename else ""
+        fix = "Try another --seed, or see lab doctor"
+        raise Unavailable(f"cannot {what}{more}", errno=error.errno, fix=fix) from error
 
 
 def _plant(fault: Fault, stage: Stage) -> str:
@@ -136,12 +191,12 @@ def _with_shop(environment: dict[bytes, bytes], folder: Path) -> dict[bytes, byt
     script.parent.mkdir()
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m lab.puzzles.shop "{folder}" "$@"\n')
     script.chmod(0o755)
-    path = os.fsencode(os.pathsep.join((str(script.parent), str(own), os.environ.get("PATH", os.defpath))))
-    return {**environment, b"PATH": path, b"SHOP": os.fsencode(folder)}
+    path = _path(str(script.parent), str(own))
+    return {**environment, b"PATH": os.fsencode(path), b"SHOP": os.fsencode(folder)}
 
 
 @contextlib.contextmanager
-def _output_to_stderr(wanted: bool) -> Any:
+def _output_to_stderr(wanted: bool) -> Iterator[None]:
     """Lets children write to standard error what is meant for standard output."""
     if not wanted:
         yield
@@ -153,27 +208,3 @@ def _output_to_stderr(wanted: bool) -> Any:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
-
-
-def _end_all(stop: int) -> None:
-    """The guard's work: ends all processes of this network but the lab itself, once that is done or gone."""
-    lab = os.getppid()
-    own = Path("/proc/self/ns/net").readlink()
-    os.read(stop, 1)
-    for _ in range(_ROUNDS):
-        if not (left := _others(own, {lab, os.getpid()})):
-            return
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-
-def _others(network: Path, spared: set[int]) -> list[int]:
-    """The processes of a network namespace that are running."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) not in spared:
-            with contextlib.suppress(OSError):  # it has ended, or is somebody else's
-                if (entry / "ns/net").readlink() == network:
-                    found.append(int(entry.name))
-    return found

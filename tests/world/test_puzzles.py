@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import lab
+from lab.puzzles import guard, playing
 from lab.puzzles.faults import FAULTS
 
 RIGHTS = pytest.mark.parametrize("faults", [(), ("no-rights",)], ids=["as we are", "unprivileged"])
@@ -83,13 +86,20 @@ def test_what_is_told_at_a_terminal(run):
 
 
 def test_nothing_is_left_when_the_lab_is_killed(tmp_path, wait_until):
-    """Not even what the reader has started in the background."""
+    """Not even what the reader has started in the background, nor the folder of the shop."""
     inside = f"echo $$ > {tmp_path}/shell; sleep 1000 & echo $! > {tmp_path}/sleep; cat"
-    lab_ = subprocess.Popen([*LAB, "puzzle", "--seed", "1", "--", "sh", "-c", inside], stdin=subprocess.PIPE)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    lab_ = subprocess.Popen(
+        [*LAB, "puzzle", "--seed", "1", "--", "sh", "-c", inside],
+        stdin=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(scratch)},
+    )
     files = [tmp_path / name for name in ("shell", "sleep")]
     wait_until(lambda: all(file.exists() and file.read_text().strip() for file in files), "the shell")
     pids = [int(file.read_text()) for file in files]
     network = os.readlink(f"/proc/{pids[0]}/ns/net")  # noqa: PTH115
+    assert [each.name[:11] for each in scratch.iterdir()] == ["lab-puzzle-"]
     lab_.send_signal(signal.SIGKILL)
     lab_.wait()
 
@@ -103,7 +113,63 @@ def test_nothing_is_left_when_the_lab_is_killed(tmp_path, wait_until):
         return found
 
     wait_until(lambda: not in_it(), "the end of all that was in the puzzle's network")
+    wait_until(lambda: not list(scratch.iterdir()), "the end of the puzzle's folder")
     lab_.stdin.close()
+
+
+def test_what_is_in_another_network_is_not_ended(world):
+    with world.popen(["cat"], stdin=subprocess.PIPE) as inside, subprocess.Popen(["cat"], stdin=-1) as outside:
+        network = Path(f"/proc/{world.pid}/ns/net")
+        while not Path(f"/proc/{inside.pid}/cmdline").read_bytes().startswith(b"cat"):
+            assert inside.poll() is None
+        guard._end_all(network.readlink(), {world.pid})
+        assert inside.wait() == -signal.SIGKILL
+        assert outside.communicate(b"still here")[0] is None
+        assert outside.returncode == 0
+
+
+def test_a_network_that_is_not_new_is_refused(monkeypatch):
+    """All that is in it would be killed in the end."""
+    monkeypatch.setattr(playing, "enter", lambda *, as_root: None)
+    with pytest.raises(lab.Unavailable, match="tells of a new network, and makes none"):
+        playing.play(3, ["true"])
+
+
+def test_a_fault_is_the_same_wherever_it_can_be_mended(monkeypatch):
+    everywhere = {seed: playing._drawn(random.Random(seed)) for seed in range(50)}
+    monkeypatch.setattr(playing, "_program", lambda name: name != "nft")
+    for seed, fault in everywhere.items():
+        drawn = playing._drawn(random.Random(seed))
+        assert "nft" not in drawn.needs
+        assert drawn is fault or "nft" in fault.needs
+
+
+def test_without_a_hosts_file(run):
+    done = run("puzzle", "--seed", "3", "--", "true", faults=("no-hosts",))
+    assert done.returncode == 1
+    assert "there is no /etc/hosts to put another in place of" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_the_kernel_refuses_is_told():
+    """And not as if the output could not be written."""
+    told = pytest.raises(lab.Unavailable, match=r"cannot plant it: lo: EPERM .* Try another --seed")
+    with told, playing._refusals_told("plant it"):
+        raise PermissionError(errno.EPERM, "not permitted", "lo")
+
+
+@RIGHTS
+def test_a_shop_without_a_list_tells_so(run, faults):
+    """And whoever has closed it is told what it is."""
+    (fault,) = (each for each in FAULTS if each.id == "only-ipv4")
+    inside = "shop stop; shop status; rm $SHOP/shop.conf; shop start; shop stop"
+    done = run("puzzle", "--seed", str(seed_of(fault)), "--json", "--", "sh", "-c", inside, faults=faults)
+    assert done.stderr.splitlines() == [
+        "the shop is closed",
+        "the shop is closed",
+        "the shop can't open: shop.conf: No such file or directory",
+        "the shop is closed already",
+    ]
 
 
 @pytest.mark.parametrize("seed", ["-1", "many"])
