@@ -71,8 +71,10 @@ def _tell(text: str) -> None:
 def signals_held() -> Iterator[set[int]]:
     """Holds back what is for the child that ``run_child`` is about to start; yields the mask that was there before."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-    yield mask
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    try:
+        yield mask
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def run_child(command: list[str], environment: dict[bytes, bytes], mask: set[int]) -> int:

@@ -28,7 +28,9 @@ _ECHO = {
 def complaints() -> list[str]:
     """What is not well here and now, a line each; nothing: all is well."""
     command = [sys.executable, "-P", "-m", "lab.puzzles.health"]
-    found: list[str] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    # In a session of its own: what is typed, such as Ctrl-C, is for the lab, which ends it.
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, start_new_session=True)
+    found: list[str] = json.loads(done.stdout)
     return found
 
 
@@ -75,7 +77,7 @@ def _visit(address: str) -> str | None:
 
 
 def _localhost() -> Iterator[str]:
-    """Localhost should be a name of both loopback addresses, and the shop be there at each."""
+    """Localhost should be a name of loopback addresses alone, and the shop be there at each that it gives."""
     try:
         found = {entry[4][0] for entry in socket.getaddrinfo("localhost", PORT, type=socket.SOCK_STREAM)}
     except socket.gaierror as error:

@@ -78,13 +78,17 @@ def stop(folder: Path) -> str:
     pid = _running(folder)
     if not pid:
         return "the shop is closed already"
-    end = os.pidfd_open(pid)
-    signal.pidfd_send_signal(end, signal.SIGTERM)
+    try:
+        end = os.pidfd_open(pid)
+    except ProcessLookupError:  # it has ended just now
+        return "the shop is closed"
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(end, signal.SIGTERM)
     deadline_s = time.monotonic() + _STOP_S
     while _running(folder) and time.monotonic() < deadline_s:
         time.sleep(_STEP_S)
     os.close(end)
-    return "the shop is closed"
+    return f"the shop does not close, process {pid}" if _running(folder) else "the shop is closed"
 
 
 def _running(folder: Path) -> int | None:
@@ -100,9 +104,13 @@ def _running(folder: Path) -> int | None:
 
 def _serve(folder: Path, told: int) -> None:
     """Serves until SIGTERM, and tells whoever started it whether it could begin."""
-    addresses = [line.strip() for line in (folder / _CONF).read_text().splitlines()]
     servers = []
     with open(told, "w", encoding="utf-8") as tell:
+        try:
+            addresses = [line.strip() for line in (folder / _CONF).read_text().splitlines()]
+        except OSError as error:
+            print(f"the shop can't open: {_CONF}: {error.strerror}", file=tell)
+            return
         for address in (each for each in addresses if each and not each.startswith("#")):
             try:
                 servers.append(_Server(address))
