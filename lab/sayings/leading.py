@@ -170,7 +170,7 @@ CLAIMS = (
             "fib_lookup in include/net/ip_fib.h: the table local comes before main; nf_nat_redirect_ipv4 in "
             "net/netfilter/nf_nat_redirect.c"
         ),
-        remember="Routes and names do not move 127.0.0.1, but a firewall does, and so does taking it from lo.",
+        remember="A route alone does not move 127.0.0.1, but a firewall does, and so does taking it from lo.",
     ),
     Claim(
         id="leaves-always",
