@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -16,18 +18,39 @@ __all__ = ["CLAIMS"]
 
 _PORT = 8080
 _LINKS = ("lo", "veth")
-_ETHERNET_MTU = 1500
+_ETHERNET_MTU, _ETHERNET = 1500, 14
+#: Bytes that are sent in one go: they fit into the buffers of both ends.
+_LARGE = 60_000
+_PATIENCE_S = 5
+_CHECKSUMS = {"left": "whose checksum was left to the device", "good": "with a good one", "bad": "with a bad one"}
 #: How a host is asked for its hardware address: ARP, and neighbour solicitations and advertisements of ICMPv6.
 _ASKING = "arp or (icmp6 and (ip6[40] == 135 or ip6[40] == 136))"
 
 
-def _talk(scene: Scene, link: str, family: int) -> pl.DataFrame:
-    """A connection to a server at the far end of a link, as seen at the near one: a row a packet."""
+def _talk(scene: Scene, link: str, family: int, more: bytes = b"") -> pl.DataFrame:
+    """A connection to a server at the far end of a link, as seen at the near one: a row a packet.
+
+    more: what the near end then sends in one go to a second server there.
+    """
     address = scene.far(link, family)
-    scene.serve(address, _PORT, end=scene.world.links[link].far_end)
-    with scene.watched(f"near:{link}", filter=f"tcp port {_PORT}") as capture:
+    end = scene.world.links[link].far_end
+    scene.serve(address, _PORT, end=end)
+    with scene.watched(f"near:{link}", filter=f"tcp portrange {_PORT}-{_PORT + 1}") as capture:
         scene.ask(address, _PORT)
-    return capture.to_polars("tcp_flags", "tcp_mss", "payload_length")
+        if more:
+            listener = scene.listen(address, _PORT + 1, end=end).socket
+            client = scene.socket(family)
+            client.settimeout(_PATIENCE_S)
+            client.connect((address, _PORT + 1))
+            listener.settimeout(_PATIENCE_S)
+            accepted, _client = listener.accept()
+            accepted.settimeout(_PATIENCE_S)
+            with accepted:
+                client.sendall(more)
+                client.shutdown(socket.SHUT_WR)
+                while accepted.recv(1 << 20):
+                    pass
+    return capture.to_polars("tcp_flags", "tcp_mss", "payload_length", "length", "checksum")
 
 
 def _flags(number: int) -> str:
@@ -69,6 +92,30 @@ def _neighbours(scene: Scene) -> Iterator[Outcome]:
             yield Outcome(f"the first ping over {link}, IPv{family}", expected, seen)
 
 
+def _checksums(scene: Scene) -> Iterator[Outcome]:
+    for link in _LINKS:
+        for family in LOOPBACK:
+            rows = _talk(scene, link, family)
+            found = Counter(rows["checksum"])
+            seen = ", ".join(f"{count} {_CHECKSUMS.get(state, state)}" for state, count in found.items())
+            yield Outcome(f"TCP over {link}, IPv{family}", set(found) <= {"good"}, f"of {len(rows)} packets, {seen}")
+
+
+def _sizes(scene: Scene) -> Iterator[Outcome]:
+    for link in _LINKS:
+        for family in LOOPBACK:
+            rows = _talk(scene, link, family, bytes(_LARGE))
+            mtu = scene.world.links[link].mtu or 0
+            largest = max(rows["length"].to_list()) - _ETHERNET
+            seen = f"the largest has {largest:,} bytes, at an MTU of {mtu:,}"
+            yield Outcome(f"{_LARGE:,} bytes sent over {link}, IPv{family}", largest <= mtu, seen)
+
+
+def _nothing_left_to_cards(scene: Scene) -> None:
+    for end in ("near", "far"):
+        scene.world.set_link("veth", checksums_left=False, end=end)
+
+
 def _asked_before(scene: Scene) -> None:
     for family in LOOPBACK:
         scene.ping(scene.far("veth", family))
@@ -98,6 +145,36 @@ CLAIMS = (
         refuted_by=Change(text=f"lo has the MTU of Ethernet, {_ETHERNET_MTU:,}", make=_small_lo, becomes=HOLDS),
         decided_by="the MTU of lo, 64 KiB (loopback_setup in drivers/net/loopback.c), less headers; RFC 9293, 3.7.1",
         remember="What depends on the size of packets may work on lo and fail elsewhere: try it with an MTU of 1500.",
+    ),
+    Claim(
+        id="same-checksums",
+        says="A packet that is captured has a checksum that is right.",
+        statements=(30, 47),
+        prediction="a capture shows good checksums, over lo and over a network",
+        expected=FALSE,
+        experiment=_checksums,
+        links=_LINKS,
+        refuted_by=Change(
+            text="the cards let the stack fill in checksums (ethtool -K tx off), as lo never does",
+            make=_nothing_left_to_cards,
+            becomes=IN_PART,
+        ),
+        decided_by="CHECKSUM_PARTIAL in include/linux/skbuff.h; lo has NETIF_F_HW_CSUM and needs no checksum at all",
+        remember="A checksum that was left to the device is not wrong: on lo nobody ever looks at it.",
+    ),
+    Claim(
+        id="same-sizes",
+        says="No packet on an interface is larger than its MTU.",
+        statements=(30, 47),
+        prediction="on lo they are large, on the network at most 1,500 bytes",
+        expected=IN_PART,
+        experiment=_sizes,
+        links=_LINKS,
+        refuted_by=Change(
+            text="the cards let the stack cut segments (ethtool -K tx off)", make=_nothing_left_to_cards, becomes=HOLDS
+        ),
+        decided_by="segmentation offload: gso_size in struct skb_shared_info; a tap sees packets before they are cut",
+        remember="Where the card cuts, a capture shows packets that no wire ever carried.",
     ),
     Claim(
         id="same-neighbours",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from lab.world.kernel import transmit_checksums_off
+from lab.world.kernel import leave_checksums
 
 if TYPE_CHECKING:
     from lab.world.netlink import Network
@@ -49,7 +49,7 @@ def _port(middle: Network, network: Network, outer: str, inner: str) -> int:
     """One veth pair of a wired cable. Returns the packet socket on its middle end, bound and not blocking."""
     middle.add_pair(inner, network, outer)
     with network.inside():
-        transmit_checksums_off(outer)
+        leave_checksums(outer, False)
     middle.up(inner)
     with middle.inside():
         port = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # hears nothing before it is bound

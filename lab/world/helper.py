@@ -139,8 +139,8 @@ class Helper:
         with self.namespaces.end(end).inside():
             return {"value": kernel.net_sysctl(name, value)}
 
-    def set_link(self, end: str, device: str, up: bool | None, mtu: int | None) -> dict[str, Any]:
-        self.namespaces.end(end).set_link(device, up, mtu=mtu)
+    def set_link(self, end: str, device: str, up: bool | None, mtu: int | None, checksums_left: bool | None) -> Any:
+        self.namespaces.end(end).set_link(device, up, mtu=mtu, checksums_left=checksums_left)
         return {}
 
     def change_address(self, end: str, verb: str, device: str, address: str) -> dict[str, Any]:

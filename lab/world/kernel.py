@@ -23,6 +23,7 @@ __all__ = [
     "enter_private_network",
     "inside",
     "keep_mounts_private",
+    "leave_checksums",
     "link_mtu",
     "link_up",
     "map_self",
@@ -30,7 +31,6 @@ __all__ = [
     "namespace",
     "net_sysctl",
     "setns",
-    "transmit_checksums_off",
     "unmount",
     "unshare",
 ]
@@ -191,12 +191,15 @@ def link_mtu(name: str) -> int:
     return int(struct.unpack("16xi20x", reply)[0])
 
 
-def transmit_checksums_off(name: str) -> None:
-    """Makes the stack fill in checksums, and so cut segments too, before this interface sends (ethtool -K tx off)."""
-    value = ctypes.create_string_buffer(struct.pack("II", _ETHTOOL_STXCSUM, 0))
+def leave_checksums(name: str, to_device: bool) -> None:
+    """Leaves checksums to the device, or makes the stack fill them in, and so cut segments too, before it sends.
+
+    As ``ethtool -K NAME tx on|off``. Some devices can't do otherwise, as lo.
+    """
+    value = ctypes.create_string_buffer(struct.pack("II", _ETHTOOL_STXCSUM, to_device))
     request = struct.pack("16sP16x", name.encode(), ctypes.addressof(value))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         try:
             fcntl.ioctl(control, _SIOCETHTOOL, request)
         except OSError as error:
-            raise OSError(error.errno, error.strerror, f"ioctl(ETHTOOL_STXCSUM, {name} off)") from None
+            raise OSError(error.errno, error.strerror, f"ioctl(ETHTOOL_STXCSUM, {name})") from None

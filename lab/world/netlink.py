@@ -112,13 +112,19 @@ class Network:
                 missing[family] = error.errno or 0
         return missing
 
-    def set_link(self, device: str, up: bool | None, *, mtu: int | None = None) -> None:
-        """Brings a device up or down, or sets its MTU; None: as it is."""
+    def set_link(
+        self, device: str, up: bool | None, *, mtu: int | None = None, checksums_left: bool | None = None
+    ) -> None:
+        """Brings a device up or down, sets its MTU, or who fills in checksums; None: as it is."""
+        if checksums_left is not None:
+            with self.inside():
+                kernel.leave_checksums(device, checksums_left)
         wanted: dict[str, Any] = {} if mtu is None else {"mtu": mtu}
         if up is not None:
             wanted["state"] = "up" if up else "down"
-        with self._ask(f"set {wanted} of {device}") as ip:
-            ip.link("set", index=self._existing(device), **wanted)
+        if wanted:
+            with self._ask(f"set {wanted} of {device}") as ip:
+                ip.link("set", index=self._existing(device), **wanted)
 
     def change_address(self, verb: str, device: str, address: str) -> None:
         """Gives a device an address ("add"), or takes it away ("del"); address: with the length of its prefix."""

@@ -130,9 +130,21 @@ class PrivateWorld(Managed):
         pick("end", end, ENDS)
         return ask_sysctl(self._client, end, name, value)
 
-    def set_link(self, device: str, up: bool | None = None, *, mtu: int | None = None, end: str = "near") -> None:
-        """Brings an interface of the namespace at `end` up, or down, or sets its MTU. Raises Unavailable if refused."""
-        self._change("set_link", end, device=device, up=up, mtu=mtu)
+    def set_link(
+        self,
+        device: str,
+        up: bool | None = None,
+        *,
+        mtu: int | None = None,
+        checksums_left: bool | None = None,
+        end: str = "near",
+    ) -> None:
+        """Brings an interface of the namespace at `end` up, or down, or changes it otherwise; None: as it is.
+
+        checksums_left: whether checksums, and with them the cutting of segments, are left to the device, as lo needs it
+        (ethtool -K tx). Raises Unavailable if the kernel refuses.
+        """
+        self._change("set_link", end, device=device, up=up, mtu=mtu, checksums_left=checksums_left)
 
     def add_address(self, device: str, address: str, *, end: str = "near") -> None:
         """Gives an interface an address, such as "198.18.3.9/24". Raises UsageError, Unavailable."""

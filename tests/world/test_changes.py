@@ -77,6 +77,19 @@ def test_an_mtu_of_its_own(own, family):
     own.set_link("lo", mtu=65536)
 
 
+def test_checksums_are_left_to_a_device_or_not(own, family):
+    there = own.links["veth"].far[family]
+    for left, checksum in ((True, "left"), (False, "good")):
+        for end in ("near", "far"):
+            own.set_link("veth", checksums_left=left, end=end)
+        with own.capture("near:veth", filter="tcp") as capture:
+            assert connect(own, there) == errno.ECONNREFUSED
+            assert set(capture.to_polars("checksum", "tcp_flags")["checksum"]) <= {checksum, "good"}
+            assert checksum in set(capture.to_polars("checksum")["checksum"])
+    with pytest.raises(lab.Unavailable, match="ETHTOOL_STXCSUM, lo"):
+        own.set_link("lo", checksums_left=False)
+
+
 def test_a_rate_beyond_which_packets_are_dropped(own, family):
     """A hundred datagrams of 10 kB, sent at once: a burst passes, and the rest is more than a second's worth."""
     rule = FirewallRule(device="lo", protocol="udp", over="1Mbit")
