@@ -52,12 +52,14 @@ def claims(
 
     if predict and (as_json or listed):
         raise UsageError("--predict asks whoever sits here: leave --json and --list out")
+    if (predict or listed) and (output or evidence):
+        raise UsageError(f"--{'predict' if predict else 'list'} keeps nothing: leave --output and --evidence out")
     chosen = find(ids or [])
     if listed:
         _list(chosen, as_json)
         return
     if predict:
-        _quiz(chosen, refute)
+        _quiz(chosen, refute, exhaustive)
         return
     if output is not None:
         page_path(output)  # before it takes a minute
@@ -94,33 +96,48 @@ def _list(chosen: list[Claim], as_json: bool) -> None:
         print(textwrap.fill(f"{claim.id:18} {claim.says}", 80, subsequent_indent=" " * 19))
 
 
-def _quiz(chosen: list[Claim], refute: bool) -> None:
-    """Asks what is expected of each claim, shows what comes of it, and keeps a score."""
-    from lab.sayings.trials import put_to_test
-
+def _quiz(chosen: list[Claim], refute: bool, exhaustive: bool) -> None:
+    """Asks what is expected of each claim, shows what comes of it, and keeps a score, which Ctrl-C ends as q does."""
     letters = ", ".join(f"{key} {status}" for key, status in _KEYS.items())
     print(f"Does it hold? {letters}; q ends it.\n")
-    right = asked = 0
-    for claim in chosen:
-        changed = f" But now {claim.refuted_by.text}." if refute else ""
-        print(textwrap.fill(f"{claim.says}{changed} Who believes it expects: {claim.prediction}.", 80))
-        guess = _guess()
-        if guess is None:
-            break
-        verdict = put_to_test(claim, refuted=refute)
-        print(f"{verdict}")
-        if verdict.status != NOT_TESTED:
-            asked += 1
-            right += verdict.status == guess
-            print("You foresaw it.\n" if verdict.status == guess else f"You expected: {guess}.\n")
-    print(f"{right} of {asked} foreseen")
+    foreseen: list[bool | None] = []
+    try:
+        for claim in chosen:
+            changed = f" But now {claim.refuted_by.text}." if refute else ""
+            print(textwrap.fill(f"{claim.says}{changed} Who believes it expects: {claim.prediction}.", 80))
+            guess = _guess()
+            if guess is None:
+                break
+            foreseen.append(_is_foreseen(claim, guess, refute, exhaustive))
+    finally:
+        asked = [each for each in foreseen if each is not None]
+        print(f"{sum(asked)} of {len(asked)} foreseen")
+    if foreseen and not asked:
+        raise typer.Exit(1)
+
+
+def _is_foreseen(claim: Claim, guess: str, refute: bool, exhaustive: bool) -> bool | None:
+    """Whether a claim comes to what was expected, which is shown; None if it can't be tested."""
+    from lab.sayings.trials import put_to_test
+
+    verdict = put_to_test(claim, refuted=refute, exhaustive=exhaustive)
+    print(verdict)
+    if verdict.status == NOT_TESTED:
+        return None
+    print("You foresaw it.\n" if verdict.status == guess else f"You expected: {guess}.\n")
+    return verdict.status == guess
 
 
 def _guess() -> str | None:
     """What is typed, as a status; None at the end."""
     while True:
         print("> ", end="", flush=True)
-        typed = sys.stdin.readline()
+        typed = ""
+        try:
+            typed = sys.stdin.readline()
+        finally:
+            if not typed.endswith("\n"):  # Ctrl-D, Ctrl-C: what follows begins a line
+                print()
         answer = typed.strip().lower()
         if not typed or answer == "q":
             return None

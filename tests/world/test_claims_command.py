@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import LAUNCHER
 
 import lab
 from lab.sayings.catalogue import CLAIMS
@@ -71,6 +72,34 @@ def test_predictions_are_scored(tmp_path, typed, score):
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_ctrl_c_ends_predictions_with_the_score(tmp_path):
+    process = subprocess.Popen(
+        [*LAB, "claims", "hops-ttl", "range-source", "--predict"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    process.stdin.write("f\n")
+    process.stdin.flush()
+    while "You foresaw it." not in process.stdout.readline():
+        assert process.poll() is None
+    while process.stdout.read(2) != "> ":
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out.splitlines()[-1] == "1 of 1 foreseen"
+    assert err == "lab: error: interrupted\n"
+
+
+def test_predictions_where_no_world_can_be_made(tmp_path):
+    launcher = [sys.executable, str(LAUNCHER), "no-userns", "no-rights", "--"]
+    done = subprocess.run(
+        [*launcher, *LAB, "claims", "hops-ttl", "--predict"],
+        input="f\n", capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout.endswith("0 of 0 foreseen\n")
+
+
 def test_ctrl_c_keeps_what_was_tested(tmp_path):
     process = subprocess.Popen(
         [*LAB, "claims", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
@@ -91,6 +120,8 @@ def test_ctrl_c_keeps_what_was_tested(tmp_path):
         (["nope"], "there is no claim 'nope': give the id of one that lab claims lists, or a subject (range, "),
         (["range", "nope-not"], "there is no claim 'nope-not'"),
         (["--predict", "--json"], "--predict asks whoever sits here"),
+        (["--predict", "-o", "page.html"], "--predict keeps nothing: leave --output and --evidence out"),
+        (["--list", "--evidence", "kept"], "--list keeps nothing"),
         (["hops-ttl", "-o", "page.txt"], "page.txt: the name of a page must end in .html"),
         (["hops-ttl", "--evidence", "taken"], "taken is a file: name a folder"),
     ],
