@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -289,13 +290,14 @@ class Scene:
         ) as program:
             try:
                 out, err = program.communicate(timeout=timeout_s)
-            except subprocess.TimeoutExpired:
-                os.killpg(program.pid, 9)
-                program.communicate()
-                fix = "Try again on a quieter machine"
-                raise Unavailable(
-                    f"{command[0]} took more than {timeout_s} s", errno=errno.ETIMEDOUT, fix=fix
-                ) from None
+            except BaseException as error:  # Ctrl-C does not reach it, as its session is its own
+                if program.poll() is None:
+                    os.killpg(program.pid, signal.SIGKILL)
+                program.wait()
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
+                what, fix = f"{command[0]} took more than {timeout_s} s", "Try again on a quieter machine"
+                raise Unavailable(what, errno=errno.ETIMEDOUT, fix=fix) from None
         if program.returncode == 127:
             raise Unavailable(f"{command[0]} is not installed", errno=errno.ENOENT, fix=f"Install {command[0]}")
         return subprocess.CompletedProcess(command, program.returncode, out, err)

@@ -79,10 +79,10 @@ def put_to_test(claim: Claim, *, refuted: bool = False, exhaustive: bool = False
     except Unavailable as error:
         return Verdict(claim, NOT_TESTED, refuted=refuted, reason=error.reason, fix=error.fix)
     except OSError as error:
-        if error.errno not in _NO_SUCH_ADDRESS:
-            raise
-        reason = f"a server could not be started: {errno_name(error.errno)}"
-        return Verdict(claim, NOT_TESTED, refuted=refuted, reason=reason, fix=_IPV6_FIX)
+        reason, fix = f"the experiment could not be made: {errno_name(error.errno or 0)}", "See lab doctor"
+        if error.errno in _NO_SUCH_ADDRESS:
+            reason, fix = f"a server could not be started: {errno_name(error.errno)}", _IPV6_FIX
+        return Verdict(claim, NOT_TESTED, refuted=refuted, reason=reason, fix=fix)
     return Verdict(
         claim,
         decide(outcomes, claim.mixed),

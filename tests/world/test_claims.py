@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import signal
+from types import SimpleNamespace
 
 import pytest
 
 import lab
 from lab.sayings.catalogue import CLAIMS
 from lab.sayings.claim import NOT_TESTED
+from lab.sayings.scene import Scene
 from lab.sayings.trials import put_to_test
 
 
@@ -70,3 +74,41 @@ def test_a_machine_without_ipv6():
     assert verdict.status == NOT_TESTED
     assert verdict.evidence == "a server could not be started: EADDRNOTAVAIL (Cannot assign requested address)"
     assert "Switch IPv6 on" in verdict.fix
+
+
+def test_what_the_kernel_refuses_costs_one_claim_alone():
+    """And is no trouble with the output, as which an OSError would be told at the end of the command."""
+    from dataclasses import replace
+
+    def refused(_scene):
+        raise OSError(errno.ENOBUFS, "no room")
+
+    claim = next(claim for claim in CLAIMS if claim.id == "hops-ttl")
+    verdict = put_to_test(replace(claim, experiment=refused))
+    assert verdict.status == NOT_TESTED
+    assert verdict.evidence == "the experiment could not be made: ENOBUFS (No buffer space available)"
+    assert verdict.fix
+
+
+def test_an_interrupted_program_is_ended(world):
+    """Ctrl-C at the terminal does not reach it."""
+    scene = Scene(world)
+    started = []
+
+    def popen(*args, **options):
+        started.append(world.popen(*args, **options))
+        return started[0]
+
+    def interrupt(_number, _frame):
+        raise KeyboardInterrupt
+
+    scene.world = SimpleNamespace(popen=popen)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with pytest.raises(KeyboardInterrupt):
+            scene.run("sleep", "100")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert [program.returncode for program in started] == [-signal.SIGKILL]
