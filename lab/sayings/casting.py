@@ -135,7 +135,7 @@ CLAIMS = (
         experiment=_all,
         links=(_LINK,),
         refuted_by=Change(text="one neighbour's firewall drops what is sent to all", make=_deaf_far, becomes=IN_PART),
-        decided_by="RFC 919, 7; ip_route_output_key_hash_rcu in net/ipv4/route.c (RTCF_BROADCAST)",
+        decided_by="RFC 919, 7; __mkroute_output in net/ipv4/route.c (RTCF_BROADCAST)",
         remember="255.255.255.255 means everybody on this link: each who wants to hear it does.",
     ),
     Claim(

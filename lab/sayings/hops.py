@@ -104,7 +104,7 @@ CLAIMS = (
         expected=FALSE,
         experiment=_ttl,
         refuted_by=Change(text="the sysctls say 128, which Windows begins with", make=_like_windows, becomes=HOLDS),
-        decided_by="IPDEFTTL in include/net/ip.h and IPV6_DEFAULT_HOPLIMIT: 64, as RFC 1700 recommends",
+        decided_by="IPDEFTTL in include/uapi/linux/ip.h, IPV6_DEFAULT_HOPLIMIT in include/net/ipv6.h: 64; RFC 1700",
         remember="The TTL tells who answers: Linux sets out with 64, Windows with 128.",
     ),
     Claim(
