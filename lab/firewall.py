@@ -37,6 +37,7 @@ _NFPROTO = {4: 2, 6: 10}
 _DESTINATION_PORT_AT = 2
 #: A packet of lo's largest size passes a limit that has not been used for a while.
 _BURST_BYTES = 1 << 17
+_BITS = 8  # of a byte
 _REDIRECT_PRIORITY = -100  # that of dstnat
 
 Verdict = str | tuple[str, int]
@@ -66,6 +67,8 @@ class FirewallRule:
     over: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.verdict, tuple) and (len(self.verdict) != 2 or self._does != "redirect"):
+            raise UsageError(f"a verdict of {self.verdict!r}: give a word, or ('redirect', PORT)")
         pick("verdict", self._does, _VERDICTS)
         pick("hook", self.hook, _HOOKS)
         pick("family", self.family, (4, 6, None))
@@ -80,19 +83,23 @@ class FirewallRule:
             check_count("port to redirect to", self._target, high=(1 << 16) - 1)
             if self.protocol not in _WITH_PORTS or self.hook not in ("prerouting", "output"):
                 raise UsageError("a redirection is of tcp or udp, at the hook prerouting or output")
-        if self.over is not None:
-            bit_rate(self.over)
+        if self._does in ("reject", "tcp-reset") and self.hook == "postrouting":
+            raise UsageError(f"nothing is answered at the hook postrouting any more: give {self._does!r} at output")
+        if self.device is not None and not 0 < len(self.device.encode()) < nft.NAME_BYTES:
+            raise UsageError(f"{self.device!r} names no interface: its name has 1 to {nft.NAME_BYTES - 1} bytes")
+        if self.over is not None and bit_rate(self.over) < _BITS:
+            raise UsageError(f"over {self.over!r}: give a byte a second (8bit) or more")
         versions = {net.version for net in self._nets} | ({self.family} if self.family else set())
         if len(versions) > 1:
             raise UsageError("family, source and destination of one rule are of one IP version")
 
     @property
     def _does(self) -> str:
-        return self.verdict if isinstance(self.verdict, str) else self.verdict[0]
+        return self.verdict[0] if isinstance(self.verdict, tuple) and self.verdict else str(self.verdict)
 
     @property
     def _target(self) -> int:
-        if isinstance(self.verdict, str):
+        if not isinstance(self.verdict, tuple):
             raise UsageError("say where to: verdict=('redirect', 8080)")
         return self.verdict[1]
 
@@ -125,7 +132,7 @@ class FirewallRule:
             found += nft.payload(nft.TRANSPORT, _DESTINATION_PORT_AT, 2)
             found.append(nft.equal(self.port.to_bytes(2, "big")))
         if self.over is not None:
-            found.append(nft.faster_than(bit_rate(self.over) // 8, _BURST_BYTES))
+            found.append(nft.faster_than(bit_rate(self.over) // _BITS, _BURST_BYTES))
         return [*found, nft.count(), *self._verdict()]
 
     def _verdict(self) -> list[bytes]:
@@ -149,7 +156,7 @@ class FirewallRule:
         elif self.protocol is not None:
             words.append(f"meta l4proto {self.protocol}")
         if self.over is not None:
-            words.append(f"limit rate over {bit_rate(self.over) // 8} bytes/second")
+            words.append(f"limit rate over {bit_rate(self.over) // _BITS} bytes/second")
         does = {"tcp-reset": "reject with tcp reset", "redirect": "redirect to :"}.get(self._does, self._does)
         words.append(f"{does}{self._target}" if self._does == "redirect" else does)
         return f"{self.hook}: {' '.join(words)}"

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from lab.taps.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, attributes, dump, each_attribute, transact
 
 __all__ = [
-    "NETLINK_NETFILTER", "NETWORK", "NFPROTO", "SKUID", "TRANSPORT", "Chain", "Rule", "accept", "at_least", "comes_by",
-    "count", "drop", "equal", "faster_than", "install", "leaves_by", "make_table", "meta", "not_equal", "of_protocol",
-    "payload", "redirect", "refuse", "reset", "rule_counts", "translate",
+    "NAME_BYTES", "NETLINK_NETFILTER", "NETWORK", "NFPROTO", "SKUID", "TRANSPORT", "Chain", "Rule", "accept",
+    "at_least", "comes_by", "count", "drop", "equal", "faster_than", "install", "leaves_by", "make_table", "meta",
+    "not_equal", "of_protocol", "payload", "redirect", "refuse", "reset", "rule_counts", "translate",
 ]  # fmt: skip
 
 NETLINK_NETFILTER = 12  # linux/netlink.h
@@ -41,7 +41,7 @@ _IIFNAME, _OIFNAME, SKUID, NFPROTO, _L4PROTO = 6, 7, 10, 15, 16
 #: The header that ``payload`` takes bytes of.
 NETWORK, TRANSPORT = 1, 2
 _LIMIT_BYTES, _LIMIT_INVERTED = 1, 1
-_NAME_BYTES = 16  # IFNAMSIZ
+NAME_BYTES = 16  # IFNAMSIZ, with the zero at its end
 _REJECT_ICMP_ANY, _REJECT_RST, _PORT_UNREACHABLE = 2, 1, 1
 _DESTINATION = 1  # NFT_NAT_DNAT
 
@@ -159,7 +159,7 @@ def leaves_by(device: str) -> list[bytes]:
 
 
 def _device(name: str) -> bytes:
-    return name.encode().ljust(_NAME_BYTES, b"\0")
+    return name.encode().ljust(NAME_BYTES, b"\0")
 
 
 def count() -> bytes:
