@@ -23,11 +23,15 @@ def main() -> None:
     """Enters, and executes; exits with 127 or 126 where that can't be done, as shells do."""
     user, net, files = map(int, sys.argv[1:4])
     command = sys.argv[4:]
-    if user >= 0:
-        kernel.setns(user, kernel.CLONE_NEWUSER)
-        os.close(user)
-    kernel.setns(net)
-    os.close(net)
+    try:
+        if user >= 0:
+            kernel.setns(user, kernel.CLONE_NEWUSER)
+            os.close(user)
+        kernel.setns(net)
+        os.close(net)
+    except OSError as error:
+        print(f"lab: error: cannot enter the world: {error.filename}: {error.strerror}", file=sys.stderr, flush=True)
+        sys.exit(126)
     if files >= 0:
         with open(files, encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
             texts = json.load(file)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
-import json
 import os
 import socket
 import stat
@@ -13,16 +11,16 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from lab.checks import pick
+from lab.checks import check_count, pick
 from lab.conditions import BASELINES, pick_way
 from lab.errors import Unavailable, UsageError
 from lab.impairments import Impairment, parse_impairment
 from lab.managed import Managed
 from lab.native import wire as native_wire
 from lab.wire import Wire
+from lab.world.changes import MAX_MTU, REFUSED_FIX, route, texts_of, with_length
 from lab.world.client import Client, Refused
 from lab.world.link import Link
 from lab.world.links import LINKS
@@ -30,13 +28,6 @@ from lab.world.place import ENDS, NAMESPACES_FIX, Skipped, add_existing, ask_sys
 
 __all__ = ["PrivateWorld"]
 
-_ROUTE_KINDS = ("unicast", "local", "blackhole", "unreachable", "prohibit")
-_REFUSED_FIX = {
-    errno.EEXIST: "It is there already",
-    errno.EADDRNOTAVAIL: "It is not there",
-    errno.ESRCH: "It is not there",
-    errno.ENODEV: "Give an interface that world.interfaces(end=…) names",
-}
 #: How long before a frame is due a wire stops sleeping: a guest's timer wakes it some 100 us late.
 _LAST_STRETCH_NS = 200_000
 
@@ -142,17 +133,21 @@ class PrivateWorld(Managed):
         """Brings an interface of the namespace at `end` up, or down, or changes it otherwise; None: as it is.
 
         checksums_left: whether checksums, and with them the cutting of segments, are left to the device, as lo needs it
-        (ethtool -K tx). Raises Unavailable if the kernel refuses.
+        (ethtool -K tx). mtu: in bytes. Raises UsageError; Unavailable if the kernel refuses.
         """
+        if up is mtu is checksums_left is None:
+            raise UsageError("change what? Give up=, mtu= or checksums_left=")
+        if mtu is not None:
+            check_count("packet size (MTU)", mtu, high=MAX_MTU)
         self._change("set_link", end, device=device, up=up, mtu=mtu, checksums_left=checksums_left)
 
     def add_address(self, device: str, address: str, *, end: str = "near") -> None:
         """Gives an interface an address, such as "198.18.3.9/24". Raises UsageError, Unavailable."""
-        self._change("change_address", end, verb="add", device=device, address=_with_length(address))
+        self._change("change_address", end, verb="add", device=device, address=with_length(address))
 
     def remove_address(self, device: str, address: str, *, end: str = "near") -> None:
         """Takes an address such as "127.0.0.1/8" away from an interface. Raises UsageError, Unavailable."""
-        self._change("change_address", end, verb="del", device=device, address=_with_length(address))
+        self._change("change_address", end, verb="del", device=device, address=with_length(address))
 
     def add_route(
         self,
@@ -168,7 +163,7 @@ class PrivateWorld(Managed):
         kind: "unicast", by a device or a gateway; "local", to the namespace itself, of a device (lo, say); or
         "blackhole", "unreachable" or "prohibit", nowhere. As with ip-route(8).
         """
-        self._change("change_route", end, verb="add", **_route(destination, device, gateway, kind))
+        self._change("change_route", end, verb="add", **route(destination, device, gateway, kind))
 
     def remove_route(
         self,
@@ -180,7 +175,7 @@ class PrivateWorld(Managed):
         end: str = "near",
     ) -> None:
         """Takes such a route away. Raises UsageError, Unavailable."""
-        self._change("change_route", end, verb="del", **_route(destination, device, gateway, kind))
+        self._change("change_route", end, verb="del", **route(destination, device, gateway, kind, removed=True))
 
     def counters(self, *, end: str = "near") -> dict[str, int]:
         """What the namespace at `end` has counted so far: "Icmp.InEchos", "TcpExt.ListenDrops", "Ip6.InReceives"."""
@@ -192,7 +187,7 @@ class PrivateWorld(Managed):
         try:
             return self._client.ask(op, end=end, **arguments)
         except Refused as error:
-            fix = _REFUSED_FIX.get(error.errno or 0, "See lab doctor")
+            fix = REFUSED_FIX.get(error.errno or 0, "See lab doctor")
             raise Unavailable(f"cannot {error.filename}", errno=error.errno, fix=fix) from None
 
     def popen(
@@ -223,7 +218,7 @@ class PrivateWorld(Managed):
             if self.rights != "root":
                 descriptors.append(user := self._client.ask_descriptor("users"))
             if files:
-                descriptors.append(texts := _texts(files))
+                descriptors.append(texts := texts_of(files))
             launcher = [sys.executable, "-P", "-m", "lab.world.enter", *map(str, (user, net, texts))]
             passed = (*options.pop("pass_fds", ()), *descriptors)
             return subprocess.Popen([*launcher, *map(os.fspath, command)], pass_fds=passed, **options)
@@ -247,38 +242,6 @@ class PrivateWorld(Managed):
             closing.callback(self._client.close)
             for wire in self.wires.values():
                 closing.callback(wire.close)
-
-
-def _texts(files: Mapping[str, str]) -> int:
-    """A descriptor that the texts of some files can be read from, as JSON. Raises UsageError."""
-    for path in files:
-        if not (path.startswith("/") and Path(path).is_file()):
-            raise UsageError(f"{path!r} can't be put in place of a file: give the absolute path of one that there is")
-    descriptor = os.memfd_create("files", os.MFD_CLOEXEC)
-    with open(descriptor, "w", encoding="utf-8", closefd=False) as file:
-        json.dump(dict(files), file)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
-
-
-def _with_length(address: str) -> str:
-    """An address with the length of its prefix, as given. Raises UsageError."""
-    try:
-        return ipaddress.ip_interface(address).with_prefixlen
-    except ValueError:
-        raise UsageError(f"{address!r} is no address: give one with the length of its prefix, 198.18.3.9/24") from None
-
-
-def _route(destination: str, device: str | None, gateway: str | None, kind: str) -> dict[str, Any]:
-    """A route, as the helper takes it. Raises UsageError."""
-    pick("kind", kind, _ROUTE_KINDS)
-    try:
-        net = ipaddress.ip_network(destination)
-        if gateway is not None:
-            ipaddress.ip_address(gateway)
-    except ValueError as error:
-        raise UsageError(f"{error}: give a prefix, such as 198.18.3.0/24, and a gateway's address") from None
-    return {"destination": str(net), "device": device, "gateway": gateway, "kind": kind}
 
 
 def _of_a_direction(impair: Impairment) -> native_wire.Impairment:

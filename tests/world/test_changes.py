@@ -122,6 +122,15 @@ def test_a_route_decides_whose_an_address_is(own):
     assert connect(own, address) == errno.ECONNREFUSED
 
 
+def test_a_destination_is_enough_to_remove_a_route(own, family):
+    prefix, address = {4: ("198.18.77.0/24", "198.18.77.1"), 6: ("2001:2:0:77::/64", "2001:2:0:77::1")}[family]
+    before = connect(own, address)
+    own.add_route(prefix, device="veth")
+    assert connect(own, address) in (errno.ETIMEDOUT, errno.EHOSTUNREACH)
+    own.remove_route(prefix)
+    assert connect(own, address) == before == errno.ENETUNREACH
+
+
 @pytest.mark.parametrize(
     ("kind", "number"),
     [("blackhole", errno.EINVAL), ("unreachable", errno.EHOSTUNREACH), ("prohibit", errno.EACCES)],
@@ -214,6 +223,17 @@ def test_a_program_sees_other_files(own, tmp_path):
         (lambda world: world.remove_address("lo", "127.0.0.9/8"), "EADDRNOTAVAIL .* It is not there"),
         (lambda world: world.add_route("127.0.0.1/8"), "has host bits set: give a prefix"),
         (lambda world: world.add_route("127.0.0.0/8", kind="scenic"), "unknown kind 'scenic': choose from unicast"),
+        (lambda world: world.set_link("lo"), "change what\\? Give up="),
+        (lambda world: world.set_link("lo", mtu="big"), "a packet size \\(MTU\\) of 'big': give a whole number"),
+        (lambda world: world.set_link("lo", mtu=-1), "a packet size \\(MTU\\) of -1: give 1 to"),
+        (lambda world: world.set_link("veth", mtu=1 << 20), "EINVAL .* It takes no such value"),
+        (lambda world: world.add_address("veth", "fe80::1%veth/64"), "names an interface: leave what follows the %"),
+        (lambda world: world.add_route("198.18.9.0/24"), "a route to 198.18.9.0/24 by what\\?"),
+        (lambda world: world.add_route("198.18.9.0/24", gateway="::1"), "give a gateway of IPv4"),
+        (lambda world: world.add_route("2001:db8::/32", gateway="fe80::1%veth"), "fe80::1%veth names an interface"),
+        (lambda world: world.add_route("198.18.9.0/24", kind="prohibit", device="lo"), "'prohibit' leads nowhere"),
+        (lambda world: world.add_route("198.18.9.0/24", gateway="203.0.113.1"), "ENETUNREACH .* Give a gateway in"),
+        (lambda world: world.popen(["true"], files={"/etc/hosts": b""}), "what /etc/hosts is to hold is no text"),
         (lambda world: world.counters(end="top"), "unknown end 'top': choose from near"),
         (lambda world: world.popen(["true"], files={"/etc/no-such": ""}), "'/etc/no-such' can't be put in place"),
         (lambda world: world.popen(["true"], files={"etc/hosts": ""}), "'etc/hosts' can't be put in place"),
@@ -224,6 +244,16 @@ def test_a_program_sees_other_files(own, tmp_path):
 def test_what_cannot_be(own, ask, said):
     with pytest.raises(lab.LabError, match=said):
         ask(own)
+    assert own.interfaces()  # it is there as before
+
+
+def test_what_may_not_enter_exits_as_in_a_shell():
+    """As where the kernel refuses it: here, because it is no network."""
+    with Path("/dev/null").open() as net:
+        command = [sys.executable, "-P", "-m", "lab.world.enter", "-1", str(net.fileno()), "-1", "true"]
+        done = subprocess.run(command, pass_fds=[net.fileno()], capture_output=True, text=True, check=False)
+    assert done.returncode == 126
+    assert done.stderr == "lab: error: cannot enter the world: setns(CLONE_NEWNET): Invalid argument\n"
 
 
 def test_all_of_this_without_rights(missing):
