@@ -48,9 +48,12 @@ class Verdict:
 
     @property
     def dropped(self) -> list[str]:
-        """What the kernel says of packets that it dropped, in a line, if it says anything."""
+        """What the kernel says of packets that it dropped, in a line, if it says anything.
+
+        Under load one may be a stranger's: the kernel tells in whose time it was, not whose.
+        """
         told = ", ".join(f"{count:,} × {why}" for why, count in (self.drops or {}).items())
-        return [f"the kernel dropped {told}"] if told else []
+        return [f"the kernel dropped meanwhile, mostly of these packets: {told}"] if told else []
 
     @property
     def frames(self) -> int | None:

@@ -17,7 +17,7 @@ def shown(**parts):
 def test_a_notebook_shows_each_case_with_what_was_seen_and_what_to_remember():
     text = shown(status=FALSE, outcomes=SEEN, notes=("one & more",), drops={"NO_SOCKET": 1200})
     assert "✓ a ping: <i>from &lt;127.0.0.1&gt; &amp; back</i><br>✗ TCP: <i>ECONNREFUSED</i>" in text
-    assert "<br>one &amp; more<br>the kernel dropped 1,200 × NO_SOCKET<br>" in text
+    assert "<br>one &amp; more<br>the kernel dropped meanwhile, mostly of these packets: 1,200 × NO_SOCKET<br>" in text
     assert f"<b>{ASKER.remember}</b>" in text
     assert "<p>1 claim: 1 false</p>" in text
 
