@@ -69,7 +69,6 @@ def _neighbour(scene: Scene) -> Iterator[Outcome]:
 
 
 def _route_out(scene: Scene) -> None:
-    scene.world.remove_route("127.0.0.0/8", device="lo", kind="local")
     scene.world.add_route("127.9.0.0/16", gateway=scene.far("veth", 4))
 
 
@@ -153,7 +152,7 @@ def _disturbs(scene: Scene) -> Iterator[Outcome]:
                 flood.sendto(b"nobody is there", (address, 9))
             answer = scene.ask(own, _PORT, kind="udp", end="far")
         seen = frames["far:veth"]
-        evidence = f"{frames['near:lo']} frames on lo, with ICMP errors; {seen} at the neighbour's"
+        evidence = f"{frames['near:lo']} frames on lo; {seen} at the neighbour's"
         yield Outcome(f"{_FLOOD} datagrams to a port of {address} where nobody is", not seen, evidence)
         yield Outcome(f"meanwhile the neighbour asks our {own} by UDP", answer.came, str(answer))
 
@@ -215,13 +214,15 @@ CLAIMS = (
         experiment=_neighbour,
         links=_LINKS,
         refuted_by=Change(
-            text="the local route for 127.0.0.0/8 is gone (that for 127.0.0.1 stays), and 127.9.0.0/16 is routed "
-            "to the neighbour",
+            text="127.9.0.0/16 is routed to the neighbour, which is a longer prefix than that of the local route",
             make=_route_out,
             becomes=IN_PART,
         ),
-        decided_by="RFC 1122, 3.2.1.3 (g); fib_lookup in include/net/ip_fib.h: the table local comes first",
-        remember="Not the number keeps 127.9.9.9 inside but a route: without it, Linux sends it to whoever is next.",
+        decided_by=(
+            "RFC 1122, 3.2.1.3 (g); fib_lookup in include/net/ip_fib.h, fib_trie_table in net/ipv4/fib_trie.c: without "
+            "rules of one's own, the tables local and main are one, and the longest prefix wins"
+        ),
+        remember="Not the number keeps 127.9.9.9 inside but a route, local 127.0.0.0/8: a longer one can lead outside.",
     ),
     Claim(
         id="leaves-received",
@@ -288,7 +289,7 @@ CLAIMS = (
             make=_careless_rule,
             becomes=IN_PART,
         ),
-        decided_by="loopback_xmit in drivers/net/loopback.c: it ends in __netif_rx, in no other device's queue",
+        decided_by="loopback_xmit in drivers/net/loopback.c: lo itself takes in what it sends, and no other device's queue",
         remember="Packets on lo stay there; but rules, ports and memory are those of the machine, lo or not.",
     ),
     Claim(
