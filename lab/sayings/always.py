@@ -192,8 +192,10 @@ def _deletion(scene: Scene) -> int:
 
 
 def _rename(scene: Scene) -> None:
+    scene.world.set_link("lo", False)  # until Linux 6.2, no interface that is up gets another name
     with scene.world.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
         ioctl(channel, _SIOCSIFNAME, struct.pack("16s16s8x", b"lo", b"inside"))
+    scene.world.set_link("inside", True)
 
 
 CLAIMS = (
