@@ -88,9 +88,10 @@ def _address(scene: Scene) -> Iterator[Outcome]:
         yield Outcome(what, found[0] == LOOPBACK[4], listed(found))
     found = python(scene, _BY_NAME)
     yield Outcome("gethostbyname, as programs of old call it", found == LOOPBACK[4], found)
+    # curl has an order of its own, whatever the file says: 127.0.0.1 first until 2023, since then ::1.
     with web(scene, *LOOPBACK.values(), port=_BOTH):
-        address, told = curl(scene, f"http://localhost:{_BOTH}/")
-        yield Outcome("curl, servers at 127.0.0.1 and ::1", address == LOOPBACK[4], told)
+        _reached, told = curl(scene, f"http://localhost:{_BOTH}/")
+        scene.note(f"curl, which asks nobody, with servers at 127.0.0.1 and ::1: {told}")
 
 
 def _no_ipv6_line(scene: Scene) -> None:
@@ -188,7 +189,7 @@ CLAIMS = (
         experiment=_address,
         refuted_by=Change(text="the hosts file has no ::1 for localhost", make=_no_ipv6_line, becomes=HOLDS),
         decided_by="RFC 6724, 6, rule 6 and the table in 2.1, in rfc3484_sort of glibc: ::1/128 goes before IPv4",
-        remember="Who asks for any family is told ::1 first, where the hosts file has it; curl begins with 127.0.0.1.",
+        remember="Who asks for any family is told ::1 first, where the hosts file has it, and only then 127.0.0.1.",
     ),
     Claim(
         id="name-six",
