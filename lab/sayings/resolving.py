@@ -91,7 +91,7 @@ CLAIMS = (
         refuted_by=Change(text="a DNS server knows localhost", make=_ask_localhost, becomes=FALSE),
         decided_by="/etc/nsswitch.conf (files dns) for glibc; RFC 6761, 6.3, for curl since 7.78 and Chromium, which "
         "look nowhere",
-        remember="Only glibc needs the line: curl and browsers know localhost by themselves.",
+        remember="Only glibc needs the line, or another source that knows it; curl and browsers do so by themselves.",
     ),
     Claim(
         id="name-redirect",
@@ -114,8 +114,9 @@ CLAIMS = (
         expected=IN_PART,
         experiment=_star,
         refuted_by=Change(text="a DNS server knows localhost, and all below it", make=_ask_localhost, becomes=HOLDS),
-        decided_by="RFC 6761, 6.3; nss_dns of glibc sends such names to DNS servers, against it",
-        remember="Browsers and curl answer *.localhost themselves; glibc asks the DNS server of the network.",
+        decided_by="RFC 6761, 6.3; nss_dns of glibc sends such names to DNS servers, against it, and systemd-resolved, "
+        "where that is asked, answers them itself",
+        remember="Browsers and curl answer *.localhost themselves; glibc asks whom nsswitch.conf names, mostly DNS.",
     ),
     Claim(
         id="name-dead",
