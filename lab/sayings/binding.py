@@ -201,7 +201,8 @@ CLAIMS = (
             make=_shadow,
             becomes=IN_PART,
         ),
-        decided_by="compute_score in net/ipv4/inet_hashtables.c: INADDR_ANY fits all, an exact address fits better",
+        decided_by="__inet_lookup_listener in net/ipv4/inet_hashtables.c: first who is bound to the address that was "
+        "asked, then who is to INADDR_ANY",
         remember="0.0.0.0 fits every IPv4 address, yet who binds one of them exactly goes first there.",
     ),
     Claim(
@@ -213,11 +214,13 @@ CLAIMS = (
         experiment=_later,
         links=("lo", "veth"),
         refuted_by=Change(
-            text="servers are bound to a device, too (SO_BINDTODEVICE lo)", make=_of_lo_alone, becomes=IN_PART
+            text="servers are bound to a device, too (SO_BINDTODEVICE lo); what this machine sends to veth's address "
+            "passes lo, and yet counts as veth's",
+            make=_of_lo_alone,
+            becomes=IN_PART,
         ),
-        decided_by="__inet_lookup_listener in net/ipv4/inet_hashtables.c: looked up for each packet that comes",
-        remember="0.0.0.0 is no list of addresses: each packet that comes is compared anew. To be bound to a device is "
-        "another matter: what this machine sends to veth's address passes lo, and counts as veth's.",
+        decided_by="__inet_lookup_listener in net/ipv4/inet_hashtables.c: looked up for each connection that comes",
+        remember="0.0.0.0 is no list of addresses, made when the server starts: each who comes is compared anew.",
     ),
     Claim(
         id="any-exposed",
@@ -232,7 +235,7 @@ CLAIMS = (
             make=_refuse_neighbours,
             becomes=FALSE,
         ),
-        decided_by="compute_score in net/ipv4/inet_hashtables.c: a socket of AF_INET fits no packet of IPv6",
+        decided_by="compute_score in net/ipv6/inet6_hashtables.c: only a socket of PF_INET6 gets packets of IPv6",
         remember="0.0.0.0 is open to every neighbour that asks by IPv4, and to none that asks by IPv6.",
     ),
     Claim(

@@ -81,7 +81,8 @@ def _all(scene: Scene) -> Iterator[Outcome]:
 
 def _six(scene: Scene) -> Iterator[Outcome]:
     for who, came in _reached(scene, 6):
-        yield Outcome(f"{who} of what is sent to {_ALL[6]}", not came, f"got it from {came}" if came else "got nothing")
+        evidence = f"got it from {came}" if came else "got nothing"
+        yield Outcome(f"{who} waits for what is sent to {_ALL[6]}", not came, evidence)
 
 
 def _deaf_far(scene: Scene) -> None:

@@ -167,8 +167,8 @@ CLAIMS = (
             becomes=FALSE,
         ),
         decided_by=(
-            "fib_lookup in include/net/ip_fib.h: the table local comes before main; nf_nat_redirect_ipv4 in "
-            "net/netfilter/nf_nat_redirect.c"
+            "fib_find_alias in net/ipv4/fib_trie.c: of routes for one prefix, that of the table local is first; "
+            "nf_nat_redirect_ipv4 in net/netfilter/nf_nat_redirect.c"
         ),
         remember="A route alone does not move 127.0.0.1, but a firewall does, and so does taking it from lo.",
     ),

@@ -241,7 +241,7 @@ CLAIMS = (
             "RFC 1122, 3.2.1.3 (g), RFC 4291, 2.5.3; ip_route_input_slow in net/ipv4/route.c: martian destination; "
             "ip6_rcv_core in net/ipv6/ip6_input.c"
         ),
-        remember="With route_localnet=1, any neighbour can ask the services at our 127.0.0.1; at ::1 never.",
+        remember="With route_localnet=1, a neighbour can ask the services at our 127.0.0.1; at ::1 never.",
     ),
     Claim(
         id="leaves-outside",
@@ -289,7 +289,7 @@ CLAIMS = (
             make=_careless_rule,
             becomes=IN_PART,
         ),
-        decided_by="loopback_xmit in drivers/net/loopback.c: lo itself takes in what it sends, and no other device's queue",
+        decided_by="loopback_xmit in drivers/net/loopback.c: what lo sends, lo takes in, and no other device",
         remember="Packets on lo stay there; but rules, ports and memory are those of the machine, lo or not.",
     ),
     Claim(

@@ -212,7 +212,7 @@ CLAIMS = (
         captured=False,  # 33 million frames, if all are asked
         refuted_by=Change(text=_NO_SUBNET, make=_no_subnet, becomes=HOLDS),
         decided_by=(
-            "fib_add_ifaddr in net/ipv4/fib_frontend.c: broadcast 127.255.255.255; icmp_echo in net/ipv4/icmp.c: "
+            "fib_add_ifaddr in net/ipv4/fib_frontend.c: broadcast 127.255.255.255; icmp_rcv in net/ipv4/icmp.c: "
             "sysctl net.ipv4.icmp_echo_ignore_broadcasts"
         ),
         remember="All of 127.0.0.0/8 answers but its last address, which is the subnet's broadcast address.",
@@ -256,9 +256,10 @@ CLAIMS = (
         refuted_by=Change(text=_NO_SUBNET, make=_no_subnet, becomes=HOLDS),
         decided_by=(
             "fib_add_ifaddr in net/ipv4/fib_frontend.c: broadcast 127.255.255.255, and since Linux 5.14 no longer "
-            "127.0.0.0; tcp_v4_connect, udp_sendmsg: SO_BROADCAST"
+            "127.0.0.0; tcp_v4_connect in net/ipv4/tcp_ipv4.c: ENETUNREACH; __ip4_datagram_connect in "
+            "net/ipv4/datagram.c: EACCES without SO_BROADCAST"
         ),
-        remember="127.0.0.0 is as good as 127.0.0.1, but 127.255.255.255 is a broadcast address: no TCP, no echo.",
+        remember="127.255.255.255 is a broadcast address: no TCP, no echo. 127.0.0.0 was one until Linux 5.14.",
     ),
     Claim(
         id="range-services",
@@ -273,7 +274,7 @@ CLAIMS = (
             becomes=FALSE,
         ),
         decided_by="inet_csk_get_port in net/ipv4/inet_connection_sock.c; inet_rcv_saddr_equal",
-        remember="A port is taken at an address, not on a machine; but a service at :: or 0.0.0.0 takes it at all.",
+        remember="A port is taken at one address, not at all; but a service at :: or 0.0.0.0 takes it at each of them.",
     ),
     Claim(
         id="range-wildcard",
@@ -284,7 +285,8 @@ CLAIMS = (
         experiment=_wildcard,
         refuted_by=Change(text=_NO_PREFERENCE, make=_no_preferred_source, becomes=HOLDS),
         decided_by="udp_sendmsg in net/ipv4/udp.c: an unbound source is the route's; tcp_v4_syn_recv_sock keeps it",
-        remember="TCP answers from where it was asked, UDP at 0.0.0.0 from 127.0.0.1: who asked 127.0.0.2 hears none.",
+        remember="TCP answers from where it was asked; UDP at 0.0.0.0 may do so from 127.0.0.1, which a socket that is "
+        "connected to 127.0.0.2 does not take.",
     ),
     Claim(
         id="range-reserved",

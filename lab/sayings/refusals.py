@@ -218,7 +218,7 @@ CLAIMS = (
         id="refused-nothing",
         says="A connection that is refused means that nothing listens at that address and port.",
         statements=(61, 63),
-        prediction="a port is refused if, and only if, nobody listens at it",
+        prediction="wherever a connection is refused, nobody is found to listen",
         expected=HOLDS,
         experiment=_nothing,
         refuted_by=Change(text="a firewall resets what comes for the server's port", make=_reset, becomes=IN_PART),
