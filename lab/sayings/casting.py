@@ -129,7 +129,7 @@ def _router_down(scene: Scene) -> None:
 CLAIMS = (
     Claim(
         id="cast-all",
-        says="What is sent to 255.255.255.255 reaches all devices of the subnet.",
+        says="What is sent to 255.255.255.255 comes to everybody in the subnet.",
         statements=(36,),
         prediction="one datagram comes to both neighbours",
         expected=HOLDS,

@@ -248,7 +248,7 @@ CLAIMS = (
     ),
     Claim(
         id="range-usable",
-        says="127.0.0.0/8 has no network and no broadcast address: its first and its last are as good as any.",
+        says="The first and the last address of 127.0.0.0/8 can be used like any other of it.",
         statements=(70,),
         prediction="ping, TCP and UDP work at 127.0.0.0 and at 127.255.255.255",
         expected=IN_PART,
@@ -290,7 +290,7 @@ CLAIMS = (
     ),
     Claim(
         id="range-reserved",
-        says="The reservation keeps addresses of 127.0.0.0/8 away from other devices.",
+        says="As 127.0.0.0/8 is reserved, no other device comes to have an address of it.",
         statements=(68,),
         prediction="a network card can't be given 127.0.0.5, and nobody reaches it there",
         expected=IN_PART,

@@ -216,7 +216,7 @@ def _drop_icmp(scene: Scene) -> None:
 CLAIMS = (
     Claim(
         id="refused-nothing",
-        says="A connection that is refused means that nothing listens at that address and port.",
+        says="Whoever is refused has asked an address and a port at which nobody listens.",
         statements=(61, 63),
         prediction="wherever a connection is refused, nobody is found to listen",
         expected=HOLDS,

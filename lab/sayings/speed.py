@@ -98,7 +98,7 @@ CLAIMS = (
     ),
     Claim(
         id="speed-memory",
-        says="Over loopback data move at the speed of memory.",
+        says="Loopback is as fast as memory.",
         statements=(48,),
         prediction="TCP over lo moves as many bytes a second as a copy in memory",
         expected=IN_PART,
@@ -110,7 +110,7 @@ CLAIMS = (
     ),
     Claim(
         id="speed-limit",
-        says="Loopback is not limited by the speed of a network.",
+        says="A slow network does not slow loopback down.",
         statements=(12, 18),
         prediction="lo moves many times what the network can",
         expected=HOLDS,
