@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 from collections.abc import Iterator
 
@@ -18,7 +19,6 @@ _ALL = {4: "255.255.255.255", 6: "ff02::1"}
 _LINK = "bridge"
 #: Where neighbours are: on the other side of the bridge, and at the bridge itself.
 _NEIGHBOURS = {"far": "a neighbour across the bridge", "middle": "a neighbour at the bridge"}
-_AT_THE_BRIDGE = {4: "198.18.200.3/24", 6: "2001:2:0:200::3/64"}
 _KINDS = {4: socket.AF_INET, 6: socket.AF_INET6}
 _PATIENCE_S = 0.25
 
@@ -60,9 +60,12 @@ def _came(receiver: socket.socket) -> str:
 
 
 def _neighbour_at_the_bridge(scene: Scene, family: int) -> None:
+    """Gives the bridge itself an address: with IPv4, of the same subnet, or reverse path filters drop what comes."""
     if family == 6:
-        scene.world.sysctl(f"ipv6/conf/{_LINK}/disable_ipv6", 0, end="middle")
-    scene.world.add_address(_LINK, _AT_THE_BRIDGE[family], end="middle")
+        scene.world.sysctl(f"ipv6/conf/{_LINK}/disable_ipv6", 0, end="middle")  # it makes one of its own
+    else:
+        address = ipaddress.ip_address(scene.far(_LINK, 4)) + 1
+        scene.world.add_address(_LINK, f"{address}/24", end="middle")
 
 
 def _reached(scene: Scene, family: int) -> Iterator[tuple[str, str]]:
