@@ -41,6 +41,16 @@ def _join(pid: int) -> str:
     return f"process {pid}"
 
 
+def _forget_settings(network: Network) -> None:
+    """Has IPv4 be as the kernel is built, whatever this machine is set to.
+
+    A new namespace begins with a copy of that (net.core.devconf_inherit_init_net), though not of IPv6's settings.
+    """
+    for name in ("rp_filter", "route_localnet", "accept_local", "arp_ignore", "arp_announce"):
+        for device in ("all", "default", "lo"):
+            network.sysctl(f"ipv4/conf/{device}/{name}", 0)
+
+
 def _deliver_injected(network: Network) -> None:
     """Has lo deliver IPv4 packets that were injected there as frames, as it does IPv6.
 
@@ -59,6 +69,13 @@ def _skip_address_detection(network: Network) -> None:
     network.sysctl("ipv6/conf/default/accept_dad", 0)
 
 
+def _prepare(network: Network) -> None:
+    """Makes a new namespace such as experiments expect it."""
+    _forget_settings(network)
+    _skip_address_detection(network)
+    _deliver_injected(network)
+
+
 class Namespaces:
     """The near namespace, and others as soon as a link asks for them. ``rights`` says how they could be made."""
 
@@ -67,8 +84,7 @@ class Namespaces:
         self.rights = kernel.enter_private_network() if join is None else _join(join)
         self.near = Network(kernel.namespace())
         if join is None:
-            _skip_address_detection(self.near)
-            _deliver_injected(self.near)
+            _prepare(self.near)
 
     def _another(self) -> Network:
         kernel.unshare(kernel.CLONE_NEWNET)
@@ -78,8 +94,7 @@ class Namespaces:
             made = Network(kernel.namespace())
         finally:
             kernel.setns(self.near.descriptor)
-        _skip_address_detection(made)
-        _deliver_injected(made)
+        _prepare(made)
         return made
 
     @cached_property
