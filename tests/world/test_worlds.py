@@ -159,6 +159,12 @@ def test_a_program_needs_an_end_that_there_is(world):
         world.popen(["true"], end="nowhere")
 
 
+@pytest.mark.parametrize("end", ["near", "middle", "far"])
+@pytest.mark.parametrize("name", ["rp_filter", "arp_ignore", "arp_announce", "accept_local", "route_localnet"])
+def test_a_world_does_not_take_over_what_this_machine_is_set_to(world, end, name):
+    assert [world.sysctl(f"ipv4/conf/{device}/{name}", end=end) for device in ("all", "default")] == ["0", "0"]
+
+
 def test_two_worlds_have_the_same_port_at_once(start):
     with lab.World(["lo"]) as one, lab.World(["lo"]) as other:
         servers = [start(each, [sys.executable, "-c", SERVER, "127.0.0.1", "8080"]) for each in (one, other)]
