@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from typing import Annotated
 
 import typer
@@ -28,6 +27,8 @@ def puzzle(
     as_json: Json = False,
 ) -> None:
     """Plant one fault of loopback in a private world, and open a shell there: find it, and mend it."""
+    import secrets  # which takes as long to import as all of this module
+
     from lab.puzzles.playing import play
 
     chosen = secrets.randbelow(_SEEDS) if seed is None else seed
