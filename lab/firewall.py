@@ -191,11 +191,15 @@ class Firewall(Managed):
         self._end = weakref.finalize(self, channel.close)
 
     def counts(self) -> dict[FirewallRule, int]:
-        """How many packets each rule has matched. Raises Unavailable once it is closed."""
+        """How many packets each rule has matched, those of equal rules together. Raises Unavailable once it is closed."""
         try:
-            return dict(zip(self._order, nft.rule_counts(self._channel, self._table), strict=True))
+            counted = nft.rule_counts(self._channel, self._table)
         except OSError as error:
             raise Unavailable("this firewall has ended", errno=error.errno, fix="Ask it before") from None
+        found = dict.fromkeys(self.rules, 0)
+        for rule, packets in zip(self._order, counted, strict=True):
+            found[rule] += packets
+        return found
 
     def close(self) -> None:
         """Takes the rules away."""

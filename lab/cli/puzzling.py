@@ -9,6 +9,7 @@ import typer
 
 from lab.cli.commands import command, print_json
 from lab.cli.options import Json
+from lab.errors import UsageError
 
 _OF_PUZZLES = """
 
@@ -27,6 +28,8 @@ def puzzle(
     as_json: Json = False,
 ) -> None:
     """Plant one fault of loopback in a private world, and open a shell there: find it, and mend it."""
+    if as_json and not program:
+        raise UsageError("--json tells what came of a command: give one in the shell's place, lab puzzle --json -- CMD")
     import secrets  # which takes as long to import as all of this module
 
     from lab.puzzles.playing import play

@@ -39,7 +39,7 @@ _OF_ROOT = ("/usr/sbin", "/sbin")
 _TASK = """\
 Puzzle {seed}. Somebody says: "The shop at http://localhost:{port}/ does not work
 as it should. Yesterday all was well." You are root of a small network of its
-own, with nothing but lo; no one else sees what you do here.
+own, with nothing but lo: it is yours alone, and so are its files of names.
 
 All is well when 127.0.0.1 and ::1 answer pings, when the shop answers at
 127.0.0.1, [::1] and localhost, port {port}, and when localhost leads to loopback

@@ -19,6 +19,7 @@ __all__ = ["CLAIMS"]
 _PORT = 8080
 _LINKS = ("lo", "veth")
 _ETHERNET_MTU, _ETHERNET = 1500, 14
+_SHAKEN = ["SYN", "SYN-ACK", "ACK"]
 #: Bytes that are sent in one go: they fit into the buffers of both ends.
 _LARGE = 60_000
 _PATIENCE_S = 5
@@ -54,7 +55,7 @@ def _talk(scene: Scene, link: str, family: int, more: bytes = b"") -> pl.DataFra
 
 
 def _flags(number: int) -> str:
-    return "".join(letter for bit, letter in enumerate("FSRPA") if number >> bit & 1)
+    return "-".join(name for bit, name in enumerate(("FIN", "SYN", "RST", "PSH", "ACK")) if number >> bit & 1)
 
 
 def _handshake(scene: Scene) -> Iterator[Outcome]:
@@ -62,7 +63,7 @@ def _handshake(scene: Scene) -> Iterator[Outcome]:
         for family in LOOPBACK:
             rows = _talk(scene, link, family)
             begun = [_flags(number) for number in rows["tcp_flags"][:3]]
-            yield Outcome(f"over {link}, IPv{family}", begun == ["S", "SA", "A"], f"{', '.join(begun)}, and so on")
+            yield Outcome(f"over {link}, IPv{family}", begun == _SHAKEN, f"{', '.join(begun)}, and so on")
 
 
 def _refuse_on_lo(scene: Scene) -> None:

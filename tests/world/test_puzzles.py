@@ -172,6 +172,12 @@ def test_a_shop_without_a_list_tells_so(run, faults):
     ]
 
 
+def test_json_is_of_a_command(run):
+    done = run("puzzle", "--seed", "3", "--json")
+    assert done.returncode == 2
+    assert "lab puzzle --json -- CMD" in done.stderr
+
+
 @pytest.mark.parametrize("seed", ["-1", "many"])
 def test_no_seed(run, seed):
     done = run("puzzle", "--seed", seed, "--", "true")
