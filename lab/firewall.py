@@ -191,7 +191,7 @@ class Firewall(Managed):
         self._end = weakref.finalize(self, channel.close)
 
     def counts(self) -> dict[FirewallRule, int]:
-        """How many packets each rule has matched, those of equal rules together. Raises Unavailable once it is closed."""
+        """How many packets each rule has matched, equal ones together. Raises Unavailable once it is closed."""
         try:
             counted = nft.rule_counts(self._channel, self._table)
         except OSError as error:
