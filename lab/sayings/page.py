@@ -51,7 +51,7 @@ def _block(verdict: Verdict) -> str:
             ("said", "; ".join(shown(f"{number}. {statements()[number].says}") for number in claim.statements)),
         ]
     )
-    end = f'<p class="remember">{shown(claim.remember)}</p>'
+    end = f'<p class="remember">{shown(verdict.lesson)}</p>' if verdict.lesson else ""
     if verdict.status == NOT_TESTED:
         end = f'<p class="warm">Not tested: {shown(verdict.reason)}. {shown(verdict.fix)}</p>'
     return (

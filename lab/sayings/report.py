@@ -56,6 +56,11 @@ class Verdict:
         return [f"the kernel dropped meanwhile, mostly of these packets: {told}"] if told else []
 
     @property
+    def lesson(self) -> str:
+        """What to remember: of the world as it is, and so nothing of one that was changed, or of no experiment."""
+        return "" if self.refuted or self.status == NOT_TESTED else self.claim.remember
+
+    @property
     def frames(self) -> int | None:
         """How many frames passed; None if none were kept."""
         return None if self.capture is None else len(self.capture)
@@ -91,7 +96,7 @@ class Verdict:
             lines += _wrapped(f"{_INDENT}  ", note)
         if self.status == NOT_TESTED:
             return [*lines, *_wrapped(f"{_INDENT}why: ", self.reason), *_wrapped(f"{_INDENT}mend: ", self.fix)]
-        return [*lines, *_wrapped(f"{_INDENT}> ", self.claim.remember)]
+        return [*lines, *(_wrapped(f"{_INDENT}> ", self.lesson) if self.lesson else [])]
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -194,5 +199,6 @@ def _verdict_row(verdict: Verdict) -> str:
             f"{'✓' if outcome.holds else '✗'} {shown(outcome.case)}: <i>{shown(outcome.evidence)}</i>"
             for outcome in verdict.outcomes
         ]
-        seen += [*map(shown, (*verdict.notes, *verdict.dropped)), f"<b>{shown(claim.remember)}</b>"]
+        seen += map(shown, (*verdict.notes, *verdict.dropped))
+        seen += [f"<b>{shown(verdict.lesson)}</b>"] if verdict.lesson else []
     return _row("td", "<br>".join(said), f"<b>{verdict.status}</b>", "<br>".join(seen))

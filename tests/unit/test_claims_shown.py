@@ -25,6 +25,9 @@ def test_a_notebook_shows_each_case_with_what_was_seen_and_what_to_remember():
 def test_it_shows_the_change_only_where_one_was_made():
     changed = f"<i>changed:</i> {ASKER.refuted_by.text}"
     assert changed in shown(status=HOLDS, outcomes=SEEN[:1], refuted=True)
+    assert ASKER.remember not in shown(status=HOLDS, outcomes=SEEN[:1], refuted=True)
+    assert ASKER.remember not in str(Verdict(ASKER, HOLDS, outcomes=SEEN[:1], refuted=True))
+    assert ASKER.remember.split()[0] in str(Verdict(ASKER, HOLDS, outcomes=SEEN[:1]))
     assert changed not in shown(status=HOLDS, outcomes=SEEN[:1])
 
 
