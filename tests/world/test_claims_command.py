@@ -81,7 +81,9 @@ def test_ctrl_c_ends_predictions_with_the_score(tmp_path):
     process.stdin.flush()
     while "You foresaw it." not in process.stdout.readline():
         assert process.poll() is None
-    while process.stdout.read(2) != "> ":
+    asked = ""
+    while not asked.endswith("\n> "):
+        asked += process.stdout.read(1)
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
