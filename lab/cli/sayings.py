@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import textwrap
 from pathlib import Path
@@ -101,6 +102,9 @@ def _quiz(chosen: list[Claim], refute: bool, exhaustive: bool) -> None:
     letters = ", ".join(f"{key} {status}" for key, status in _KEYS.items())
     print(f"Does it hold? {letters}; q ends it.\n")
     foreseen: list[bool | None] = []
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # other commands just end, having nothing to keep
     try:
         for claim in chosen:
             changed = f" But now {claim.refuted_by.text}." if refute else ""
@@ -110,6 +114,7 @@ def _quiz(chosen: list[Claim], refute: bool, exhaustive: bool) -> None:
                 break
             foreseen.append(_is_foreseen(claim, guess, refute, exhaustive))
     finally:
+        signal.signal(signal.SIGINT, before)
         asked = [each for each in foreseen if each is not None]
         print(f"{sum(asked)} of {len(asked)} foreseen")
     if foreseen and not asked:
