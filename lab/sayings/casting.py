@@ -19,7 +19,6 @@ _ALL = {4: "255.255.255.255", 6: "ff02::1"}
 _LINK = "bridge"
 #: Where neighbours are: on the other side of the bridge, and at the bridge itself.
 _NEIGHBOURS = {"far": "a neighbour across the bridge", "middle": "a neighbour at the bridge"}
-_KINDS = {4: socket.AF_INET, 6: socket.AF_INET6}
 _PATIENCE_S = 0.25
 
 
@@ -33,10 +32,10 @@ def _receiver(scene: Scene, family: int, end: str) -> socket.socket:
     return receiver
 
 
-def _sender(scene: Scene, family: int, *, permitted: bool) -> socket.socket:
-    """A socket that sends by the bridge's interface, which an address that is everybody's does not name."""
+def _sender(scene: Scene, family: int, *, permitted: bool, link: str = _LINK) -> socket.socket:
+    """A socket that sends by a link's interface, which an address that is everybody's does not name."""
     sender = scene.socket(family, "udp")
-    sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, _LINK.encode())
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.encode())
     sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, permitted)
     return sender
 
@@ -114,10 +113,7 @@ def _device_down(scene: Scene) -> None:
 def _stays(scene: Scene) -> Iterator[Outcome]:
     """Links: a router, behind which the far end is."""
     receivers = {end: _receiver(scene, 4, end) for end in ("middle", "far")}
-    sender = scene.socket(4, "udp")
-    sender.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"router")
-    sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-    failed = _send(sender, 4)
+    failed = _send(_sender(scene, 4, permitted=True, link="router"), 4)
     nearer = errno_name(failed) if failed else _came(receivers["middle"])
     farther = _came(receivers["far"])
     yield Outcome("the router, a neighbour", bool(nearer), f"got it from {nearer}" if nearer else "got nothing")
